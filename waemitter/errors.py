@@ -1,0 +1,41 @@
+"""Every error that waemitter raises on purpose, in one tree.
+
+WaemitterError
+├── UsageError            a setting or an argument is wrong             (exit 2)
+├── SchemaNotSupported    the database's schema is not this release's   (exit 4)
+├── DatabaseUnreachable   Postgres does not answer                      (exit 1)
+└── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
+
+Each message is one line that says what to do.
+"""
+
+
+class WaemitterError(Exception):
+    """The root: whoever embeds waemitter catches this."""
+
+    exit_code = 1
+
+
+class UsageError(WaemitterError):
+    """A setting or an argument is wrong; the message names it and says what would be right."""
+
+    exit_code = 2
+
+
+class SchemaNotSupported(WaemitterError):
+    """The schema in the database is missing, older or newer than what this release knows."""
+
+    exit_code = 4
+
+
+class DatabaseUnreachable(WaemitterError):
+    """No connection to Postgres could be made."""
+
+
+class PayloadError(WaemitterError):
+    """A row cannot be rendered; `field` names the column or JSON path at fault."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
