@@ -1,1 +1,883 @@
--- placeholder
+-- waemitter: the schema. Apply it with `waemitter schema apply`, or with psql; a second time changes nothing.
+--
+-- THE LIFE OF A MESSAGE
+--
+-- An application inserts a row into outbox_messages, in its own transaction. The row is `queued`. A trigger rings the
+-- bell (NOTIFY waemitter_outbox) unless a daemon is on patrol and looks anyway. The daemon calls claim_messages(): the
+-- row is `sending`, belongs to one attempt (its token), and has a lease. The daemon POSTs it to Meta's Cloud API and
+-- tells the outcome to settle_messages(). Meta's webhooks then tell apply_statuses() how the journey went on.
+--
+--                    claim                  settle: 200                statuses, in any order
+--      queued ───────────────▶ sending ───────────────────▶ sent ───────▶ delivered ───────▶ read
+--       ▲  │                    │  │  │                       │
+--       │  │ cancel, expiry     │  │  │ refused for good      │ failed after the 200, never once delivered
+--       │  ▼                    │  │  ▼                       ▼
+--       │ cancelled, expired,   │  └▶ failed ◀────────────────┘
+--       │ suppressed            │
+--       │                       │ no answer, or the lease ran out: sent or not? nobody knows
+--       │                       ▼
+--       └──────────────── unconfirmed ── a status webhook that carries the attempt's token: sent, delivered, …
+--         policy `retry`,           │
+--         no word in the grace      └── policy `hold`: stays, held, until an operator decides
+--
+-- WHO MOVES IT
+--
+--   claim_messages     queued → sending · sending (lease over) → unconfirmed · unconfirmed (grace over) → queued or held
+--   settle_messages    sending → sent, failed, queued (a retry), unconfirmed; only for the token that it was given
+--   apply_statuses     anything lower → sent < failed < delivered < read; never downwards
+--   cancel_message, retry_message, and the operator's own UPDATE
+--
+-- THE QUEUE IS ONE COLUMN. available_at is the due time; while sending it is the end of the lease; while unconfirmed the
+-- end of the grace; 'infinity' is held (`hold` says by what, due_at keeps the row's own time); NULL has left the queue.
+-- The queue's indexes hold rows WHERE available_at IS NOT NULL and nothing else, and no index names `status`: so a
+-- delivered or read receipt updates its row in place (HOT), and ten million finished rows cost a claim nothing.
+--
+-- LANES. Messages of one lane (ordering_key, by default the recipient; '' opts out) leave one at a time: those that were
+-- tried before go first, then by id. What must wait is parked when a claim meets it, and woken by what it waited for.
+--
+-- LOCK ORDER. A claim holds its channel's bucket row and skips whatever is locked. Every other statement that changes
+-- several messages locks them in the order of their ids first.
+--
+-- THE TWO GEARS. NOTIFY takes one lock for the whole cluster at commit. So an insert notifies only when the advisory lock
+-- (1463895373, oid of outbox_messages) is free; a daemon under load holds it and looks by itself. See runtime/gears.py.
+
+create schema if not exists waemitter;
+
+create or replace function waemitter.schema_version() returns integer
+language sql immutable parallel safe as 'select 1';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Channels: a number (or, later, a Chatwoot inbox), its limits, and the bucket that hands out its send slots.
+
+create table if not exists waemitter.channels (
+  name                text primary key check (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+  kind                text not null default 'whatsapp' check (kind in ('whatsapp', 'chatwoot')),
+  phone_number_id     text,
+  messages_per_second double precision not null default 80 check (messages_per_second >= 0),  -- 0 = no limit
+  pair_seconds        double precision not null default 6 check (pair_seconds >= 0),
+  pair_burst          integer not null default 45 check (pair_burst between 1 and 45),
+  unconfirmed_policy  text check (unconfirmed_policy in ('retry', 'hold')),                   -- NULL = the daemon's setting
+  paused_until        timestamptz,                                                            -- 'infinity' = until resumed
+  pause_reason        text,
+  quality             text,
+  tier                text,
+  statuses_seen_at    timestamptz,  -- a status webhook came in: what is unconfirmed can be reconciled
+  created_at          timestamptz not null default now()
+);
+
+create table if not exists waemitter.channel_buckets (
+  channel text primary key references waemitter.channels (name) on update cascade on delete cascade,
+  tat     timestamptz not null default '-infinity'  -- theoretical arrival time (GCRA): the next free send slot
+) with (fillfactor = 10);
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The outbox.
+
+create table if not exists waemitter.outbox_messages (
+  id                  bigint generated always as identity primary key,
+  channel             text not null default 'default',
+  recipient           text not null check (char_length(recipient) between 1 and 256),
+  message_type        text not null check (char_length(message_type) between 1 and 64),
+  payload             jsonb not null,
+  priority            smallint not null default 0,
+  available_at        timestamptz default clock_timestamp(),
+  expires_at          timestamptz,
+  ordering_key        text,
+  idempotency_key     text,
+  campaign_id         bigint,
+  max_attempts        smallint check (max_attempts >= 0),  -- retries after the first try; NULL = the daemon's setting
+  correlation_id      text,
+  unconfirmed_policy  text check (unconfirmed_policy in ('retry', 'hold')),
+
+  status              text not null default 'queued' check (status in (
+                        'queued', 'sending', 'unconfirmed',                                -- in the queue
+                        'sent', 'delivered', 'read',                                       -- on its way, arrived
+                        'failed', 'cancelled', 'expired', 'suppressed')),                  -- ends
+  attempts            smallint not null default 0,
+  whatsapp_message_id text,
+  error_code          integer,
+  error_message       text,
+  dry_run             boolean not null default false,
+  billable            boolean,
+  pricing_category    text,
+  created_at          timestamptz not null default clock_timestamp(),
+  sent_at             timestamptz,
+  delivered_at        timestamptz,
+  read_at             timestamptz,
+  failed_at           timestamptz,
+  enqueued_by         text not null default current_user,
+
+  -- the queue's own
+  due_at              timestamptz,  -- the row's own due time, while available_at is a lease, a grace or a hold
+  claimed_at          timestamptz,  -- NULL: no attempt was ever started
+  token               bigint,       -- of the latest attempt; Meta's statuses echo it
+  hold                text,         -- what a held row waits for: lane, unconfirmed, template:…, campaign, …
+  lane                text generated always as (coalesce(ordering_key, recipient)) stored,
+
+  constraint in_the_queue_or_out_of_it check
+    ((available_at is not null) = (status in ('queued', 'sending', 'unconfirmed'))),
+  constraint held_means_infinity check (hold is null or available_at = 'infinity')
+) with (
+  fillfactor = 70,
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+  autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02
+);
+
+create index if not exists outbox_due on waemitter.outbox_messages (channel, priority desc, available_at, id)
+  where available_at is not null;
+create index if not exists outbox_lanes on waemitter.outbox_messages (channel, lane, (claimed_at is null), id)
+  where available_at is not null and lane <> '';
+create unique index if not exists outbox_idempotency on waemitter.outbox_messages (idempotency_key)
+  where idempotency_key is not null;
+create index if not exists outbox_wamids on waemitter.outbox_messages (whatsapp_message_id)
+  where whatsapp_message_id is not null;
+create index if not exists outbox_campaigns on waemitter.outbox_messages (campaign_id, id)
+  where campaign_id is not null;
+
+-- Attempts beyond the first: tokens and wamids that a late answer or status may still name.
+create table if not exists waemitter.outbox_attempts (
+  message_id          bigint not null,
+  token               bigint not null,
+  whatsapp_message_id text,
+  ended_at            timestamptz not null default clock_timestamp(),
+  primary key (message_id, token)
+);
+create index if not exists outbox_attempts_wamids on waemitter.outbox_attempts (whatsapp_message_id)
+  where whatsapp_message_id is not null;
+
+-- Only what a row's own timestamps do not tell: five rows a message would cost as much WAL as the message itself.
+create table if not exists waemitter.outbox_transitions (
+  id          bigint generated always as identity primary key,
+  message_id  bigint not null,
+  at          timestamptz not null default clock_timestamp(),
+  from_status text not null,
+  to_status   text not null,
+  detail      jsonb
+);
+create index if not exists outbox_transitions_messages on waemitter.outbox_transitions (message_id, id);
+
+create or replace view waemitter.outbox_events with (security_invoker = true) as
+  select message_id, at, from_status, to_status, detail from waemitter.outbox_transitions
+  union all
+  select id, sent_at, 'sending', 'sent', null from waemitter.outbox_messages where sent_at is not null
+  union all
+  select id, delivered_at, 'sent', 'delivered', null from waemitter.outbox_messages where delivered_at is not null
+  union all
+  select id, read_at, 'delivered', 'read', null from waemitter.outbox_messages where read_at is not null;
+
+-- The older words for the same rows: pending, processing, sent, delivered, read, failed.
+create or replace view waemitter.message_queue with (security_invoker = true) as
+  select id, campaign_id, channel, recipient, message_type, payload, priority,
+         case when status = 'queued' then 'pending'
+              when status in ('sending', 'unconfirmed') then 'processing'
+              when status in ('cancelled', 'expired', 'suppressed') then 'failed'
+              else status end as status,
+         attempts, whatsapp_message_id, error_code, error_message,
+         available_at, created_at, sent_at, delivered_at, read_at, failed_at
+  from waemitter.outbox_messages;
+
+create or replace function waemitter.message_queue_insert() returns trigger language plpgsql as $$
+begin
+  if coalesce(new.status, 'pending') not in ('pending', 'queued') then
+    raise exception 'a message starts as pending, not as %', new.status using errcode = 'check_violation';
+  end if;
+  insert into waemitter.outbox_messages
+    (campaign_id, channel, recipient, message_type, payload, priority, available_at, created_at, ordering_key)
+  values (new.campaign_id, coalesce(new.channel, 'default'), new.recipient, coalesce(new.message_type, 'text'),
+          new.payload, coalesce(new.priority, 0), coalesce(new.available_at, clock_timestamp()),
+          coalesce(new.created_at, clock_timestamp()), case when new.campaign_id is not null then '' end)
+  returning id into new.id;
+  return new;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The journal of webhooks: a body is committed here before its sender gets a 200.
+
+create table if not exists waemitter.webhook_logs (
+  id           bigint generated always as identity primary key,
+  source       text not null,
+  body         bytea not null,   -- as it came: jsonb would refuse a \u0000
+  headers      jsonb,
+  created_at   timestamptz not null default clock_timestamp(),
+  available_at timestamptz default clock_timestamp(),  -- when to work on it, the end of a lease, NULL = worked on
+  attempts     smallint not null default 0,
+  token        bigint,
+  processed_at timestamptz,
+  error        text
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+create index if not exists webhook_logs_due on waemitter.webhook_logs (available_at, id) where available_at is not null;
+create index if not exists webhook_logs_created on waemitter.webhook_logs (created_at);
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The bell.
+
+-- The daemon's side of the two gears (runtime/gears.py), each called on its LISTEN connection: the lock lives and dies with it.
+create or replace function waemitter.start_patrol() returns boolean language sql volatile as $$
+  select pg_try_advisory_lock(1463895373, 'waemitter.outbox_messages'::regclass::oid::integer)
+$$;
+
+create or replace function waemitter.end_patrol() returns void language plpgsql volatile as $$
+begin
+  while exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and classid = 1463895373
+                and objid = 'waemitter.outbox_messages'::regclass::oid and objsubid = 2 and mode = 'ExclusiveLock') loop
+    perform pg_advisory_unlock(1463895373, 'waemitter.outbox_messages'::regclass::oid::integer);
+  end loop;
+end $$;
+
+-- True while some daemon, this connection's own included, is on patrol.
+create or replace function waemitter.patrolled() returns boolean language sql volatile as $$
+  select exists (select from pg_locks where locktype = 'advisory' and granted and mode = 'ExclusiveLock'
+                 and database = (select oid from pg_database where datname = current_database())
+                 and classid = 1463895373 and objid = 'waemitter.outbox_messages'::regclass::oid and objsubid = 2)
+$$;
+
+-- A transaction id that is newer than that of every insert which stayed silent before this call.
+create or replace function waemitter.patrol_horizon() returns text language sql volatile as $$
+  select pg_current_xact_id()::text
+$$;
+
+-- True while a transaction older than the horizon, which wrote to the outbox, is still open: its silent rows may yet commit.
+-- Other open transactions do not matter. A prepared one does (it has no pid).
+create or replace function waemitter.older_writers(horizon text) returns boolean language sql volatile as $$
+  select exists (
+    select from pg_locks r join pg_locks t using (virtualtransaction)
+    where r.locktype = 'relation' and r.database = (select oid from pg_database where datname = current_database())
+      and r.relation = 'waemitter.outbox_messages'::regclass and r.mode = 'RowExclusiveLock'
+      and r.pid is distinct from pg_backend_pid()
+      and t.locktype = 'transactionid' and t.mode = 'ExclusiveLock' and t.granted
+      and age(t.transactionid) >= age(xid(horizon::xid8)))
+$$;
+
+-- Silent for rows due later than two sweeps (a daemon sweeps at least once a minute): a sweep finds those in time.
+create or replace function waemitter.notify_outbox_insert() returns trigger language plpgsql as $$
+begin
+  if exists (select from inserted where available_at <= clock_timestamp() + interval '2 minutes')
+     and pg_try_advisory_lock_shared(1463895373, tg_relid::integer)
+     and pg_advisory_unlock_shared(1463895373, tg_relid::integer) then
+    notify waemitter_outbox;
+  end if;
+  return null;
+end $$;
+
+create or replace function waemitter.notify_outbox_retry() returns trigger language plpgsql as $$
+begin
+  if pg_try_advisory_lock_shared(1463895373, tg_relid::integer)
+     and pg_advisory_unlock_shared(1463895373, tg_relid::integer) then
+    notify waemitter_outbox;
+  end if;
+  return null;
+end $$;
+
+create or replace function waemitter.channel_changed() returns trigger language plpgsql as $$
+begin
+  insert into waemitter.channel_buckets (channel) values (new.name) on conflict do nothing;
+  notify waemitter_outbox;
+  return null;
+end $$;
+
+-- The functions of the daemon set waemitter.quiet, so that its own writes ring nothing. The catalogue is asked first:
+-- to drop and create a trigger again would wait for, and hold up, every writer.
+do $$
+begin
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.outbox_messages'::regclass
+                 and tgname = 'outbox_insert_trigger') then
+    create trigger outbox_insert_trigger after insert on waemitter.outbox_messages
+      referencing new table as inserted for each statement execute function waemitter.notify_outbox_insert();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.outbox_messages'::regclass
+                 and tgname = 'outbox_retry_trigger') then
+    create trigger outbox_retry_trigger after update of status, available_at on waemitter.outbox_messages
+      for each statement when (coalesce(current_setting('waemitter.quiet', true), '') <> 'on')
+      execute function waemitter.notify_outbox_retry();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.channels'::regclass
+                 and tgname = 'channel_trigger') then
+    create trigger channel_trigger after insert or update of messages_per_second, paused_until on waemitter.channels
+      for each row execute function waemitter.channel_changed();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.message_queue'::regclass
+                 and tgname = 'message_queue_insert_trigger') then
+    create trigger message_queue_insert_trigger instead of insert on waemitter.message_queue
+      for each row execute function waemitter.message_queue_insert();
+  end if;
+end $$;
+
+insert into waemitter.channels (name) values ('default') on conflict do nothing;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- What applications call, inside their own transactions.
+
+-- Enqueue any message. Returns the row's id; when the idempotency_key is known already, the id of the first row.
+create or replace function waemitter.send_message(
+  recipient text, message_type text, payload jsonb,
+  channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
+  expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
+  correlation_id text default null, campaign_id bigint default null, max_attempts integer default null
+) returns bigint language plpgsql as $$
+#variable_conflict use_variable
+declare v_id bigint;
+begin
+  insert into waemitter.outbox_messages as o
+    (recipient, message_type, payload, channel, idempotency_key, available_at, expires_at, priority, ordering_key,
+     correlation_id, campaign_id, max_attempts)
+  values (recipient, message_type, payload, channel, idempotency_key, coalesce(available_at, clock_timestamp()),
+          expires_at, priority, ordering_key, correlation_id, campaign_id, max_attempts)
+  on conflict do nothing returning o.id into v_id;
+  if v_id is null then
+    select o.id into v_id from waemitter.outbox_messages o where o.idempotency_key = send_message.idempotency_key;
+  end if;
+  return v_id;
+end $$;
+
+create or replace function waemitter.send_text(
+  recipient text, body text,
+  channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
+  expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
+  correlation_id text default null, preview_url boolean default null
+) returns bigint language sql as $$
+  select waemitter.send_message(recipient, 'text',
+    jsonb_build_object('text', jsonb_strip_nulls(jsonb_build_object('body', body, 'preview_url', preview_url))),
+    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id)
+$$;
+
+-- parameters: ["17", "Ada"] fills the body's {{1}}, {{2}}; {"order": "17"} fills named ones; an array of objects that have
+-- a "type" of header, body, button, … is taken as Meta's components, whole.
+create or replace function waemitter.send_template(
+  recipient text, template text, language text, parameters jsonb default '[]',
+  channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
+  expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
+  correlation_id text default null
+) returns bigint language sql as $$
+  select waemitter.send_message(recipient, 'template', jsonb_build_object('template', jsonb_build_object(
+      'name', template, 'language', jsonb_build_object('code', language),
+      'components', case
+        when jsonb_typeof(parameters) = 'object' and parameters <> '{}' then jsonb_build_array(jsonb_build_object(
+          'type', 'body', 'parameters', (select jsonb_agg(jsonb_build_object(
+            'type', 'text', 'parameter_name', p.key, 'text', p.value)) from jsonb_each_text(parameters) p)))
+        when jsonb_typeof(parameters) <> 'array' or parameters = '[]' then '[]'::jsonb
+        when jsonb_typeof(parameters -> 0) = 'object' then parameters
+        else jsonb_build_array(jsonb_build_object(
+          'type', 'body', 'parameters', (select jsonb_agg(jsonb_build_object('type', 'text', 'text', p.value))
+                                         from jsonb_array_elements_text(parameters) p))) end)),
+    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id)
+$$;
+
+-- Wake the first parked row of each lane that the given rows belonged to, where the lane really came free.
+create or replace function waemitter.wake_lanes(ids bigint[]) returns integer
+language sql security definer set search_path = pg_catalog, pg_temp set waemitter.quiet = 'on' as $$
+  with first as materialized (
+    select n.id
+    from (select distinct channel, lane from waemitter.outbox_messages where id = any (ids) and lane <> '') d
+    cross join lateral (
+      select b.id from waemitter.outbox_messages b
+      where b.channel = d.channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null and b.hold = 'lane'
+      order by (b.claimed_at is null), b.id limit 1) n
+    where not exists (
+      select from waemitter.outbox_messages a
+      where a.channel = d.channel and a.lane = d.lane and a.lane <> '' and a.available_at is not null
+        and (a.claimed_at is null) = false and a.id <> n.id and a.hold is distinct from 'unconfirmed')),
+  locked as materialized (
+    select o.id from waemitter.outbox_messages o join first using (id) order by o.id for no key update of o),
+  woken as (
+    update waemitter.outbox_messages o set available_at = coalesce(o.due_at, clock_timestamp()), hold = null, due_at = null
+    from locked where o.id = locked.id and o.hold = 'lane' returning o.id)
+  select count(*)::integer from woken
+$$;
+
+-- True when it took effect: the message will not be sent. False: too late, or no such message.
+create or replace function waemitter.cancel_message(id bigint) returns boolean language plpgsql as $$
+#variable_conflict use_column
+declare v_from text;
+begin
+  select status into v_from from waemitter.outbox_messages o
+    where o.id = cancel_message.id and (status = 'queued' or hold = 'unconfirmed') for no key update;
+  if not found then return false; end if;
+  update waemitter.outbox_messages o set status = 'cancelled', available_at = null, hold = null
+    where o.id = cancel_message.id;
+  insert into waemitter.outbox_transitions (message_id, from_status, to_status) values (cancel_message.id, v_from, 'cancelled');
+  perform waemitter.wake_lanes(array[cancel_message.id]);
+  return true;
+end $$;
+
+-- True when it took effect: a message that ended without being sent (or is held as unconfirmed) is queued once more, with
+-- a fresh budget of attempts. False: it is still in the queue, was sent, or does not exist.
+create or replace function waemitter.retry_message(id bigint) returns boolean language plpgsql as $$
+#variable_conflict use_column
+declare v_row waemitter.outbox_messages;
+begin
+  select * into v_row from waemitter.outbox_messages o
+    where o.id = retry_message.id
+      and (status in ('failed', 'cancelled', 'expired', 'suppressed') or hold = 'unconfirmed') for no key update;
+  if not found then return false; end if;
+  if v_row.token is not null then
+    insert into waemitter.outbox_attempts (message_id, token, whatsapp_message_id)
+    values (v_row.id, v_row.token, v_row.whatsapp_message_id) on conflict do nothing;
+  end if;
+  update waemitter.outbox_messages o
+    set status = 'queued', available_at = clock_timestamp(), hold = null, due_at = null, attempts = 0, claimed_at = null,
+        whatsapp_message_id = null, error_code = null, error_message = null, sent_at = null, failed_at = null,
+        expires_at = case when expires_at > clock_timestamp() then expires_at end
+    where o.id = v_row.id;
+  insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+  values (v_row.id, v_row.status, 'queued', jsonb_build_object('by', current_user));
+  return true;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- What the daemon calls.
+
+-- Claim what can be sent in the next `horizon`: each row returned is `sending`, counts an attempt, has its send slot, and a
+-- lease. The bucket row is locked first and the rows are picked by later statements: a single statement is not serial, its
+-- snapshot is older than its lock. The clock is read once, after the lock.
+--
+-- Always returns at least one row; one without message_id when nothing was claimed. On every row: `clock` (the server's, in
+-- seconds since the epoch, as are the others), `next_due` (when to ask again at the latest; `clock` = at once; NULL =
+-- nothing is waiting), `not_before` (to ask earlier is in vain: the slots are given out, or another daemon has the bucket),
+-- `rate` (slots a second; 0 = no limit), `lost` (leases found to have run out), `resent` and `held` (unconfirmed
+-- ones whose grace is over).
+create or replace function waemitter.claim_messages(
+  channel text, max_rows integer, lease interval, horizon interval, grace interval, policy text, retries integer
+) returns table (
+  message_id bigint, token bigint, recipient text, message_type text, payload jsonb, attempt smallint,
+  max_attempts smallint, correlation_id text, slot double precision, due double precision,
+  clock double precision, next_due double precision, not_before double precision, rate double precision,
+  lost integer, resent integer, held integer
+) language plpgsql
+  set waemitter.quiet = 'on'
+  -- the plans are cached while the table may still be empty: never let one be a scan of what is a million rows tomorrow
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+  v_channel text := channel;
+  v_tat timestamptz; v_rate float8; v_paused timestamptz; v_channel_policy text; v_seen boolean;
+  v_now timestamptz; v_token bigint; v_priority smallint; v_left integer; v_scan integer; v_parked integer := 0;
+  v_take bigint[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
+  v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
+  v_not_before timestamptz; v_held bigint[]; v_held_n integer := 0; v_resent_n integer := 0;
+begin
+  select b.tat, c.messages_per_second * 0.97, c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
+         c.statuses_seen_at is not null
+    into v_tat, v_rate, v_paused, v_channel_policy, v_seen
+    from waemitter.channel_buckets b join waemitter.channels c on c.name = b.channel
+    where b.channel = v_channel for no key update of b skip locked;
+  v_now := clock_timestamp();
+  clock := extract(epoch from v_now);
+  if v_tat is null then
+    not_before := clock + 0.005; next_due := not_before; return next; return;
+  end if;
+  if v_paused > v_now then
+    next_due := extract(epoch from nullif(v_paused, 'infinity')); return next; return;
+  end if;
+  v_tat := greatest(v_tat, v_now);
+  v_left := max_rows;
+  if v_rate > 0 then
+    v_left := least(v_left, floor(extract(epoch from v_now + horizon - v_tat) * v_rate) + 1);
+  end if;
+  v_token := ('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint;
+
+  select o.priority into v_priority from waemitter.outbox_messages o
+    where o.channel = v_channel and o.available_at is not null order by o.priority desc limit 1;
+  while v_priority is not null loop
+    v_scan := v_left;
+    while v_left > 0 loop
+      with due as materialized (
+        select o.id, o.lane, o.status, o.available_at, o.claimed_at is not null as started, o.expires_at
+        from waemitter.outbox_messages o
+        where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
+          and o.available_at <= v_now
+        order by o.available_at, o.id limit v_scan),
+      checked as materialized (
+        select d.id, d.available_at, d.started, d.lane, d.lane <> '' and (
+          exists (select from waemitter.outbox_messages b
+                  where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
+                    and (b.claimed_at is null) = false and b.id <> d.id and b.hold is distinct from 'unconfirmed'
+                    and (not d.started or b.status <> 'queued' or b.id < d.id))
+          or (not d.started and
+            exists (select from waemitter.outbox_messages b
+                  where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
+                    and (b.claimed_at is null) = true and b.id < d.id
+                    and (b.available_at <= v_now or b.hold = 'lane')))) as blocked
+        from due d where d.status = 'queued' and (d.expires_at is null or d.expires_at > v_now)),
+      take as materialized (
+        select o.id from (select c.id, c.available_at as due from checked c where not c.blocked
+                          order by c.available_at, c.id limit v_left) t
+        join waemitter.outbox_messages o on o.id = t.id
+        where o.status = 'queued' and o.available_at <= v_now
+        order by t.due, o.id for no key update of o skip locked),
+      -- a row is parked only while the one it waits for is locked by us: whoever ends that one will see it parked
+      park as materialized (
+        select c.id from checked c cross join lateral (
+          select b.id from waemitter.outbox_messages b
+          where b.channel = v_channel and b.lane = c.lane and b.lane <> '' and b.available_at is not null and b.id <> c.id
+            and b.hold is distinct from 'unconfirmed'
+            and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold = 'lane')))
+          order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) b
+        where c.blocked)
+      select array(select id from take), array(select id from park),
+             array(select id from due where status = 'sending'), array(select id from due where status = 'unconfirmed'),
+             array(select id from due where status = 'queued' and expires_at <= v_now), (select count(*) from due)
+        into v_take, v_park, v_sending, v_unconfirmed, v_expired, v_n;
+
+      if cardinality(v_take) > 0 then
+        insert into waemitter.outbox_attempts (message_id, token, whatsapp_message_id)
+          select o.id, o.token, o.whatsapp_message_id from waemitter.outbox_messages o
+          where o.id = any (v_take) and o.token is not null on conflict do nothing;
+        return query
+          update waemitter.outbox_messages o
+          set status = 'sending', available_at = v_now + lease, due_at = o.available_at, hold = null, token = v_token,
+              attempts = o.attempts + 1, claimed_at = v_now
+          from (select t.id, t.n, p.available_at as due from unnest(v_take) with ordinality as t (id, n)
+                join waemitter.outbox_messages p on p.id = t.id) t
+          where o.id = t.id
+          returning o.id, o.token, o.recipient, o.message_type, o.payload, o.attempts, o.max_attempts,
+            coalesce(o.correlation_id, o.id::text),
+            extract(epoch from v_tat + case when v_rate > 0 then (t.n - 1) * interval '1 second' / v_rate
+                                            else interval '0' end)::float8,
+            extract(epoch from t.due)::float8, extract(epoch from v_now)::float8,
+            null::float8, null::float8, null::float8, null::integer, null::integer, null::integer;
+        v_n := v_n - cardinality(v_take);
+        v_left := v_left - cardinality(v_take);
+        v_taken := v_taken + cardinality(v_take);
+        if v_rate > 0 then v_tat := v_tat + cardinality(v_take) * interval '1 second' / v_rate; end if;
+      end if;
+      if cardinality(v_park) > 0 then
+        update waemitter.outbox_messages o set available_at = 'infinity', due_at = o.available_at, hold = 'lane'
+          where o.id = any (v_park) and o.status = 'queued' and o.hold is null;
+      end if;
+      if cardinality(v_sending) > 0 then
+        v_lost := v_lost + waemitter.lose_leases(v_sending, v_now, v_now + grace);
+      end if;
+      if cardinality(v_unconfirmed) > 0 then
+        v_held := waemitter.end_graces(v_unconfirmed, v_now, v_channel_policy, v_seen, retries);
+        v_ended := v_ended || v_held;
+        v_resent_n := v_resent_n + cardinality(v_unconfirmed) - cardinality(v_held);
+        v_held_n := v_held_n + cardinality(v_held);
+      end if;
+      if cardinality(v_expired) > 0 then
+        v_ended := v_ended || waemitter.expire_messages(v_expired, v_now);
+      end if;
+      v_parked := v_parked + cardinality(v_park);
+      exit when v_n = 0 or v_parked > 1000
+        or cardinality(v_park) + cardinality(v_sending) + cardinality(v_unconfirmed) + cardinality(v_expired) = 0;
+      v_scan := least(v_left * 2 + 50, 1000);
+    end loop;
+
+    select o.available_at into v_first from waemitter.outbox_messages o
+      where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
+        and (v_left <= 0 or o.available_at > v_now or o.status = 'queued')
+      order by o.available_at, o.id limit 1;
+    v_next := least(v_next, nullif(v_first, 'infinity'));
+    exit when v_left <= 0;
+    select o.priority into v_priority from waemitter.outbox_messages o
+      where o.channel = v_channel and o.available_at is not null and o.priority < v_priority
+      order by o.priority desc limit 1;
+  end loop;
+
+  if v_taken > 0 and v_rate > 0 then
+    update waemitter.channel_buckets b set tat = v_tat where b.channel = v_channel;
+  end if;
+  if cardinality(v_ended) > 0 then perform waemitter.wake_lanes(v_ended); end if;
+  if v_rate > 0 and v_tat > v_now + horizon / 2 then v_not_before := v_tat - horizon / 2; end if;
+  message_id := null;
+  next_due := extract(epoch from v_next);
+  not_before := extract(epoch from v_not_before);
+  rate := v_rate;
+  lost := v_lost; resent := v_resent_n; held := v_held_n;
+  return next;
+end $$;
+
+-- The lease ran out before an outcome came: the message may have left. The token stays: a late answer still counts.
+create or replace function waemitter.lose_leases(ids bigint[], at timestamptz, until timestamptz) returns integer
+language sql set waemitter.quiet = 'on' as $$
+  with locked as materialized (
+    select o.id from waemitter.outbox_messages o
+    where o.id = any (ids) and o.status = 'sending' and o.available_at <= at order by o.id for no key update skip locked),
+  moved as (
+    update waemitter.outbox_messages o set status = 'unconfirmed', available_at = until
+    from locked where o.id = locked.id returning o.id),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+    select id, 'sending', 'unconfirmed', '{"reason": "the lease ran out before an answer was stored"}' from moved)
+  select count(*)::integer from moved
+$$;
+
+-- No status webhook came within the grace. `retry`: send once more, if attempts are left and this channel's webhooks are
+-- known to reach us; else hold, and let the lane go on. Returns the ids of those held.
+create or replace function waemitter.end_graces(
+  ids bigint[], at timestamptz, policy text, seen boolean, retries integer
+) returns bigint[] language sql set waemitter.quiet = 'on' as $$
+  with locked as materialized (
+    select o.id, seen and coalesce(o.unconfirmed_policy, policy) = 'retry'
+                 and o.attempts <= coalesce(o.max_attempts, retries) as again
+    from waemitter.outbox_messages o
+    where o.id = any (ids) and o.status = 'unconfirmed' and o.available_at <= at
+    order by o.id for no key update skip locked),
+  moved as (
+    update waemitter.outbox_messages o
+    set status = case when again then 'queued' else 'unconfirmed' end,
+        available_at = case when again then at else 'infinity' end,
+        hold = case when again then null else 'unconfirmed' end
+    from locked where o.id = locked.id returning o.id, again),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+    select id, 'unconfirmed', case when again then 'queued' else 'unconfirmed' end,
+           jsonb_build_object('reason', 'no status webhook within the grace period', 'held', not again) from moved)
+  select coalesce(array_agg(id) filter (where not again), '{}') from moved
+$$;
+
+create or replace function waemitter.expire_messages(ids bigint[], at timestamptz) returns bigint[]
+language sql set waemitter.quiet = 'on' as $$
+  with locked as materialized (
+    select o.id from waemitter.outbox_messages o
+    where o.id = any (ids) and o.status = 'queued' and o.expires_at <= at order by o.id for no key update skip locked),
+  moved as (
+    update waemitter.outbox_messages o set status = 'expired', available_at = null, hold = null,
+      error_message = 'expires_at passed before it could be sent'
+    from locked where o.id = locked.id returning o.id),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status) select id, 'queued', 'expired' from moved)
+  select coalesce(array_agg(id), '{}') from moved
+$$;
+
+-- Settle attempts, many at once. outcomes: sent, dry_run; retry (queued again after `delays` seconds), defer (the same, and
+-- the attempt is not counted), release (never started: back to where it was); failed; unconfirmed (nobody knows; `delays`
+-- is the grace). An outcome counts only for the token of its attempt, and never lowers a status. `stale`: the ids that were
+-- not settled, because another attempt has them or because they have moved on; `woken`: how many lanes could go on.
+create or replace function waemitter.settle_messages(
+  ids bigint[], tokens bigint[], outcomes text[], wamids text[], delays double precision[], codes integer[], reasons text[]
+) returns table (stale bigint[], woken integer) language plpgsql
+  set waemitter.quiet = 'on' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_settled bigint[];
+  v_freed bigint[];
+begin
+  with given as materialized (
+    select * from unnest(ids, tokens, outcomes, wamids, delays, codes, reasons)
+      as g (id, token, outcome, wamid, delay, code, reason)),
+  locked as materialized (
+    select o.id, o.status as was from waemitter.outbox_messages o join given g on g.id = o.id
+    order by o.id for no key update of o),
+  moved as (
+    update waemitter.outbox_messages o set
+      status = case
+        when g.outcome in ('sent', 'dry_run') and o.status in ('sending', 'unconfirmed', 'queued') then 'sent'
+        when g.outcome in ('sent', 'dry_run') then o.status
+        when g.outcome in ('retry', 'defer', 'release') then 'queued'
+        else g.outcome end,
+      available_at = case
+        when g.outcome in ('sent', 'dry_run', 'failed') then null
+        when g.outcome = 'release' then coalesce(o.due_at, v_now)
+        else v_now + g.delay * interval '1 second' end,
+      hold = null,
+      whatsapp_message_id = coalesce(o.whatsapp_message_id, g.wamid),
+      dry_run = g.outcome = 'dry_run',
+      sent_at = case when g.outcome in ('sent', 'dry_run') then coalesce(o.sent_at, v_now) else o.sent_at end,
+      failed_at = case when g.outcome = 'failed' then v_now else o.failed_at end,
+      attempts = o.attempts - case when g.outcome in ('release', 'defer') then 1 else 0 end,
+      claimed_at = case when g.outcome = 'release' and o.attempts = 1 then null else o.claimed_at end,
+      error_code = case when g.outcome in ('sent', 'dry_run') then null when g.outcome = 'release' then o.error_code
+                        else g.code end,
+      error_message = case when g.outcome in ('sent', 'dry_run') then null when g.outcome = 'release' then o.error_message
+                           else g.reason end
+    from given g join locked l on l.id = g.id
+    where o.id = g.id and o.token = g.token and case g.outcome
+      when 'sent' then o.status in ('sending', 'unconfirmed', 'queued') or o.whatsapp_message_id is null
+      when 'dry_run' then o.status = 'sending'
+      when 'release' then o.status = 'sending'
+      when 'unconfirmed' then o.status = 'sending'
+      else o.status in ('sending', 'unconfirmed') end
+    returning o.id, o.lane, o.status, l.was, g.outcome, g.code, g.reason, o.attempts),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, at, from_status, to_status, detail)
+    select id, v_now, was, status, jsonb_strip_nulls(jsonb_build_object('code', code, 'reason', reason, 'attempt', attempts))
+    from moved where outcome not in ('sent', 'dry_run', 'release'))
+  select array_agg(id), array_agg(id) filter (where lane <> '' and status <> 'unconfirmed') into v_settled, v_freed
+  from moved;
+  woken := case when v_freed is null then 0 else waemitter.wake_lanes(v_freed) end;
+  stale := case when cardinality(v_settled) = cardinality(ids) then '{}'
+                else array(select g from unnest(ids) g where v_settled is null or g <> all (v_settled)) end;
+  return next;
+end $$;
+
+-- sent < failed < delivered < read (a played voice note was read); 0 for what was not sent, NULL for a word unknown here.
+create or replace function waemitter.status_rank(word text) returns integer language sql immutable parallel safe as $$
+  select case word when 'sent' then 2 when 'failed' then 3 when 'delivered' then 4 when 'read' then 5 when 'played' then 5
+                   when 'queued' then 0 when 'sending' then 0 when 'unconfirmed' then 0 when 'cancelled' then 0
+                   when 'expired' then 0 when 'suppressed' then 0 end
+$$;
+
+-- Apply Meta's statuses, many at once, in whatever order they came: sent < failed < delivered < read, and never downwards.
+-- A row is found by our own id and the attempt's token (both from biz_opaque_callback_data, so also before the attempt
+-- was settled), else by its wamid. A failure of an older attempt never fails the row; any success ends it.
+-- Returns how many of each word were applied, stale (no news), or unknown (of no message here); `freed`: lanes that went on.
+create or replace function waemitter.apply_statuses(
+  message_ids bigint[], tokens bigint[], wamids text[], words text[], times timestamptz[], codes integer[],
+  reasons text[], categories text[], billables boolean[]
+) returns table (status text, result text, n bigint, resolved bigint, freed integer) language plpgsql
+  set waemitter.quiet = 'on' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare v_ended bigint[]; v_counts jsonb; v_woken integer;
+begin
+  with given as materialized (
+    select g.*, coalesce(g.at, clock_timestamp()) as happened, waemitter.status_rank(g.word) as rank
+    from unnest(message_ids, tokens, wamids, words, times, codes, reasons, categories, billables)
+      as g (message_id, token, wamid, word, at, code, reason, category, billable)),
+  found as materialized (
+    select g.*, coalesce(mine.id, older.id, named.id, older_named.id) as id, mine.id is not null or named.id is not null as latest
+    from given g
+    left join lateral (select o.id from waemitter.outbox_messages o
+      where o.id = g.message_id and o.token = g.token) mine on true
+    left join lateral (select a.message_id as id from waemitter.outbox_attempts a
+      where mine.id is null and a.message_id = g.message_id and a.token = g.token) older on true
+    left join lateral (select o.id from waemitter.outbox_messages o
+      where mine.id is null and older.id is null and o.whatsapp_message_id = g.wamid limit 1) named on true
+    left join lateral (select a.message_id as id from waemitter.outbox_attempts a
+      where mine.id is null and older.id is null and named.id is null and a.whatsapp_message_id = g.wamid
+      limit 1) older_named on true),
+  remembered as (
+    update waemitter.outbox_attempts a set whatsapp_message_id = f.wamid from found f
+    where not f.latest and a.message_id = f.id and a.token = f.token and a.whatsapp_message_id is null),
+  news as materialized (
+    select id, max(rank) as rank,
+      min(happened) filter (where word = 'sent') as sent_at, min(happened) filter (where word = 'delivered') as delivered_at,
+      min(happened) filter (where rank = 5) as read_at, min(happened) filter (where word = 'failed') as failed_at,
+      (array_agg(code) filter (where word = 'failed'))[1] as code, (array_agg(reason) filter (where word = 'failed'))[1] as reason,
+      (array_agg(wamid) filter (where wamid is not null))[1] as wamid,
+      (array_agg(category) filter (where category is not null))[1] as category, bool_or(billable) as billable
+    from found where id is not null and rank > 0 and (latest or word <> 'failed') group by id),
+  locked as materialized (
+    select o.id, o.status as was, waemitter.status_rank(o.status) as had from waemitter.outbox_messages o
+    join news on news.id = o.id order by o.id for no key update of o),
+  moved as (
+    update waemitter.outbox_messages o set
+      status = case when w.rank <= l.had then o.status
+                    else (array['sent', 'failed', 'delivered', 'read'])[w.rank - 1] end,
+      available_at = case when w.rank > l.had then null else o.available_at end,
+      hold = case when w.rank > l.had then null else o.hold end,
+      whatsapp_message_id = coalesce(o.whatsapp_message_id, w.wamid),
+      sent_at = coalesce(o.sent_at, w.sent_at, w.delivered_at, w.read_at),
+      delivered_at = coalesce(o.delivered_at, w.delivered_at, w.read_at),
+      read_at = coalesce(o.read_at, w.read_at),
+      failed_at = case when w.rank <= l.had then o.failed_at when w.rank = 3 then w.failed_at end,
+      error_code = case when w.rank <= l.had then o.error_code when w.rank = 3 then w.code end,
+      error_message = case when w.rank <= l.had then o.error_message when w.rank = 3 then w.reason end,
+      pricing_category = coalesce(o.pricing_category, w.category), billable = coalesce(o.billable, w.billable)
+    from news w join locked l on l.id = w.id
+    where o.id = w.id and (w.rank > l.had or (w.category is not null and o.pricing_category is null))
+    returning o.id, o.channel, o.lane, o.status, o.error_code, o.error_message, l.was, l.had, w.rank),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+    select id, was, status, jsonb_strip_nulls(jsonb_build_object('by', 'status webhook', 'code', error_code, 'reason', error_message))
+    from moved where rank > had and (status = 'failed' or was in ('unconfirmed', 'queued', 'failed', 'cancelled', 'expired'))),
+  seen as (
+    update waemitter.channels c set statuses_seen_at = clock_timestamp()
+    where c.name in (select channel from moved)
+      and (c.statuses_seen_at is null or c.statuses_seen_at < clock_timestamp() - interval '1 minute')),
+  counted as (
+    select f.word, case when f.id is null then 'unknown' when m.id is not null and f.rank > m.had then 'applied' else 'stale' end as result,
+           count(*) as n, count(distinct m.id) filter (where m.was = 'unconfirmed' and f.rank = m.rank) as resolved
+    from found f left join moved m on m.id = f.id group by 1, 2)
+  select (select jsonb_agg(to_jsonb(c)) from counted c),
+         (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed'))
+    into v_counts, v_ended;
+  v_woken := case when v_ended is null then 0 else waemitter.wake_lanes(v_ended) end;
+  return query select c.word, c.result, c.n, c.resolved, v_woken
+    from jsonb_to_recordset(v_counts) as c (word text, result text, n bigint, resolved bigint);
+end $$;
+
+-- What a notification, a wake or a daemon may have missed: lanes that came free unseen; rows of a channel that is not there.
+create or replace function waemitter.sweep_outbox() returns integer language plpgsql as $$
+declare v_lanes bigint[]; v_strays integer;
+begin
+  select array_agg(id) into v_lanes from (
+    select min(o.id) as id from waemitter.outbox_messages o
+    where o.available_at = 'infinity' and o.hold = 'lane' group by o.channel, o.lane) parked;
+  if v_lanes is not null then perform waemitter.wake_lanes(v_lanes); end if;
+  with recursive names (channel) as (
+    select (select min(o.channel) from waemitter.outbox_messages o where o.available_at is not null)
+    union all
+    select (select min(o.channel) from waemitter.outbox_messages o
+            where o.available_at is not null and o.channel > names.channel)
+    from names where names.channel is not null),
+  stray as materialized (
+    select o.id from waemitter.outbox_messages o
+    where o.available_at is not null and o.status = 'queued'
+      and o.channel in (select n.channel from names n where n.channel is not null
+                        and not exists (select from waemitter.channels c where c.name = n.channel))
+    order by o.id limit 1000 for no key update skip locked),
+  moved as (
+    update waemitter.outbox_messages o set status = 'failed', available_at = null, hold = null, failed_at = clock_timestamp(),
+      error_message = format('channel: there is no channel %L; add it to waemitter.channels (or to waemitter.toml), then retry', o.channel)
+    from stray where o.id = stray.id returning o.id, o.error_message),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+    select id, 'queued', 'failed', jsonb_build_object('reason', error_message) from moved)
+  select count(*) into v_strays from moved;
+  return v_strays;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Roles and row level security. Without the right to create roles all else is applied, and this says so.
+
+do $$
+declare v_role text; v_table text;
+begin
+  foreach v_role in array array['waemitter_daemon', 'waemitter_app', 'waemitter_read'] loop
+    if not exists (select from pg_roles where rolname = v_role) then
+      begin
+        execute format('create role %I nologin', v_role);
+      exception
+        when insufficient_privilege then
+          raise warning 'role % was not created: that needs CREATEROLE; ask an administrator to create it, then apply again', v_role;
+        when duplicate_object or unique_violation then null;  -- another database of this cluster was quicker
+      end;
+    end if;
+  end loop;
+
+  for v_table in select c.relname from pg_class c where c.relnamespace = 'waemitter'::regnamespace and c.relkind = 'r'
+                 and not c.relrowsecurity loop
+    execute format('alter table waemitter.%I enable row level security', v_table);
+  end loop;
+
+  if exists (select from pg_roles where rolname = 'waemitter_daemon') then
+    grant usage on schema waemitter to waemitter_daemon;
+    grant select, insert, update, delete on all tables in schema waemitter to waemitter_daemon;
+    grant usage on all sequences in schema waemitter to waemitter_daemon;
+    for v_table in select tablename from pg_tables t where schemaname = 'waemitter' and not exists (
+        select from pg_policies p where p.schemaname = 'waemitter' and p.tablename = t.tablename and p.policyname = 'daemon') loop
+      execute format('create policy daemon on waemitter.%I to waemitter_daemon using (true) with check (true)', v_table);
+    end loop;
+  end if;
+  if exists (select from pg_roles where rolname = 'waemitter_read') then
+    grant usage on schema waemitter to waemitter_read;
+    grant select on all tables in schema waemitter to waemitter_read;
+    for v_table in select tablename from pg_tables t where schemaname = 'waemitter' and not exists (
+        select from pg_policies p where p.schemaname = 'waemitter' and p.tablename = t.tablename and p.policyname = 'reader') loop
+      execute format('create policy reader on waemitter.%I for select to waemitter_read using (true)', v_table);
+    end loop;
+  end if;
+  if exists (select from pg_roles where rolname = 'waemitter_app') then
+    -- may enqueue, see its own, and call cancel_message and retry_message on its own
+    grant usage on schema waemitter to waemitter_app;
+    grant select, insert on waemitter.outbox_messages, waemitter.message_queue to waemitter_app;
+    grant select on waemitter.outbox_events, waemitter.channels to waemitter_app;
+    grant update (status, available_at, due_at, hold, attempts, claimed_at, whatsapp_message_id, error_code, error_message,
+                  sent_at, failed_at, expires_at) on waemitter.outbox_messages to waemitter_app;
+    grant select, insert on waemitter.outbox_transitions, waemitter.outbox_attempts to waemitter_app;
+    if not exists (select from pg_policies where schemaname = 'waemitter' and policyname = 'application') then
+      create policy application on waemitter.outbox_messages to waemitter_app
+        using (enqueued_by = current_user) with check (enqueued_by = current_user);
+      create policy application on waemitter.outbox_transitions to waemitter_app
+        using (exists (select from waemitter.outbox_messages o where o.id = message_id))
+        with check (exists (select from waemitter.outbox_messages o where o.id = message_id));
+      create policy application on waemitter.outbox_attempts to waemitter_app
+        using (exists (select from waemitter.outbox_messages o where o.id = message_id))
+        with check (exists (select from waemitter.outbox_messages o where o.id = message_id));
+      create policy application on waemitter.channels for select to waemitter_app using (true);
+    end if;
+  end if;
+end $$;

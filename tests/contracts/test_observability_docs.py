@@ -1,0 +1,127 @@
+import ast
+import inspect
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from waemitter.observe import events as events_module
+from waemitter.observe.events import Events
+from waemitter.observe.logging import LIBRARY_EVENT, configure
+from waemitter.observe.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "observability.md").read_text()
+TIMESTAMP = "2026-07-01T09:30:00.123456Z"
+ATTEMPT = {
+    "channel": "default",
+    "message_id": 1017,
+    "correlation_id": "8f14e45f-ceea-467f-a0e6-b5c1d2a3f4e5",
+    "attempt": 1,
+}
+
+SAMPLES: dict[str, Callable[[Events], None]] = {
+    "daemon_started": lambda e: e.daemon_started(
+        address="http://127.0.0.1:8080", version="0.1.0", channels=["default"]
+    ),
+    "daemon_ready": lambda e: e.daemon_ready(took=0.412),
+    "daemon_drained": lambda e: e.daemon_drained(took=1.204),
+    "grace_ran_out": lambda e: e.grace_ran_out(),
+    "loop_lag_measured": lambda e: e.loop_lag_measured(lag=0.183),
+    "gear_changed": lambda e: e.gear_changed(gear="patrol"),
+    "database_lost": lambda e: e.database_lost(error="ConnectionRefusedError"),
+    "database_back": lambda e: e.database_back(),
+    "listener_connected": lambda e: e.listener_connected(reconnect=False),
+    "listener_lost": lambda e: e.listener_lost(error="ConnectionDoesNotExistError"),
+    "outbox_sampled": lambda e: e.outbox_sampled(
+        channel="default", messages={"queued": 12}, oldest_due_age=0.25, tokens=1
+    ),
+    "batch_claimed": lambda e: e.batch_claimed(channel="default", rows=16, routine=False),
+    "slot_awaited": lambda e: e.slot_awaited(channel="default", wait=0.0125),
+    "message_sent": lambda e: e.message_sent(**ATTEMPT, took=0.084123, pickup=0.003871),
+    "retry_scheduled": lambda e: e.retry_scheduled(
+        **ATTEMPT, error_class="RETRY", error_code=131016, delay=63.2
+    ),
+    "failed_permanently": lambda e: e.failed_permanently(
+        **ATTEMPT, error_class="FAIL", error_code=131026, reason="Message undeliverable"
+    ),
+    "unconfirmed": lambda e: e.unconfirmed(**ATTEMPT, reason="no answer within 10 s"),
+    "unconfirmed_resolved": lambda e: e.unconfirmed_resolved(
+        channel="default", resolution="confirmed", count=1
+    ),
+    "lease_expired": lambda e: e.lease_expired(channel="default", count=16),
+    "slot_missed": lambda e: e.slot_missed(channel="default", count=2),
+    "channel_paused": lambda e: e.channel_paused(channel="default", reason="PAUSE_ACCOUNT"),
+    "channel_resumed": lambda e: e.channel_resumed(channel="default"),
+    "webhook_verified": lambda e: e.webhook_verified(),
+    "webhook_accepted": lambda e: e.webhook_accepted(source="whatsapp", bytes=731, took=0.004217),
+    "webhook_rejected": lambda e: e.webhook_rejected(source="whatsapp", reason="bad_signature"),
+    "webhook_processed": lambda e: e.webhook_processed(
+        count=4, took=0.011402, kinds={"status": 37, "message": 1}
+    ),
+    "webhook_malformed": lambda e: e.webhook_malformed(reason="statuses[2].id is missing"),
+    "statuses_applied": lambda e: e.statuses_applied(
+        {("delivered", "applied"): 35, ("sent", "stale"): 2}
+    ),
+    "request_failed": lambda e: e.request_failed(
+        route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
+    ),
+}
+
+
+def sample_line(call: Callable[[Events], None]) -> str:
+    stream = io.TextIOWrapper(io.BytesIO())
+    metrics = Metrics(CollectorRegistry())
+    call(Events(metrics, configure(level="debug", format="json", stream=stream)))
+    (line,) = stream.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+    return re.sub(r'(?<="timestamp":")[^"]+', TIMESTAMP, line)
+
+
+def test_every_event_has_a_sample_here():
+    methods = {
+        name
+        for name, _ in inspect.getmembers(Events, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert methods == SAMPLES.keys()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_docs_show_what_the_event_really_logs(name):
+    line = sample_line(SAMPLES[name])
+    assert line in DOCS.splitlines()
+    assert f"| `{json.loads(line)['event']}` |" in DOCS
+
+
+def test_the_docs_know_no_event_that_is_gone():
+    literals = {
+        node.value
+        for node in ast.walk(ast.parse(inspect.getsource(events_module)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    documented = set(re.findall(r"^\| `([A-Z]+(?:_[A-Z]+)+)` \|", DOCS, re.MULTILINE))
+    assert documented - {LIBRARY_EVENT} <= literals
+
+
+def test_the_docs_name_exactly_the_metrics_that_exist_with_their_labels():
+    metrics = Metrics(CollectorRegistry())
+    metrics.for_channel("default")
+    SAMPLES["daemon_started"](
+        Events(metrics, configure(level="critical", format="json", stream=None))
+    )
+    exposed: dict[str, set[str]] = {}
+    for family in metrics.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        exposed[name] = labels
+    documented = {
+        name: set(re.findall(r"`(\w+)`", labels))
+        for name, labels in re.findall(
+            r"^\| `(waemitter_\w+)` \| \w+ \| ([^|]*) \|", DOCS, re.MULTILINE
+        )
+    }
+    assert documented == exposed

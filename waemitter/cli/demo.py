@@ -1,0 +1,115 @@
+"""`waemitter demo`: see it work, with nothing but this package installed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import asdict
+from typing import Annotated, Final, Self
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from waemitter.cli.context import explained, print_json
+from waemitter.ops.demo import Summary, View, demo
+from waemitter.ops.store import Funnel
+
+BARS: Final = ("sent", "delivered", "read", "failed")
+
+
+class Lines:
+    """For a pipe or a log: one line whenever the numbers change, at most a second apart."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[Funnel, int] | None = None
+
+    def told(self, line: str) -> None:
+        typer.echo(line)
+
+    def progress(self, funnel: Funnel, replies: int) -> None:
+        if (funnel, replies) != self._shown:
+            self._shown = funnel, replies
+            typer.echo(
+                f"queued {funnel.waiting:5}  sent {funnel.sent:5}  delivered {funnel.delivered:5}  "
+                f"read {funnel.read:5}  failed {funnel.failed:3}  replies {replies:3}"
+            )
+
+
+class Bars:
+    """For a terminal: the funnel, live."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description:>10}"), BarColumn(40), MofNCompleteColumn()
+        )
+        self._bars: dict[str, TaskID] = {name: self._progress.add_task(name) for name in BARS}
+        self._line = Text()
+        self._live = Live(Group(self._progress, self._line), console=console, refresh_per_second=10)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def told(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False)
+
+    def progress(self, funnel: Funnel, replies: int) -> None:
+        for name, bar in self._bars.items():
+            self._progress.update(bar, total=funnel.total, completed=getattr(funnel, name))
+        self._line.plain = (
+            f"    queued {funnel.waiting} · retried {funnel.retried} · customers' replies {replies}"
+        )
+
+
+def run_demo(
+    *,
+    messages: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")] = 500,
+    end: Annotated[
+        bool, typer.Option("--exit", help="End when every message has its final status.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """A campaign through a simulated Cloud API: an embedded Postgres, the daemon, customers who answer."""
+    console = Console(stderr=as_json)
+    with explained(), contextlib.ExitStack() as stack:
+        view: View = stack.enter_context(Bars(console)) if console.is_terminal else Lines()
+        code = asyncio.run(_show(messages, view, end=end, as_json=as_json))
+    raise typer.Exit(code)
+
+
+async def _show(messages: int, view: View, *, end: bool, as_json: bool) -> int:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 we run in one
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        async with demo(messages, view) as (summary, address):
+            if as_json:
+                print_json(asdict(summary))
+            else:
+                view.told(_written(summary))
+            if not end:
+                view.told(f"all runs on, at {address} · Ctrl-C ends it")
+                await asyncio.Event().wait()
+            return int(summary.duplicates > 0)
+    except asyncio.CancelledError:
+        view.told("stopped: nothing is left running")
+        return 0 if not end else 130
+
+
+def _written(summary: Summary) -> str:
+    return f"""
+  sent {summary.sent}   delivered {summary.delivered}   read {summary.read}   failed {summary.failed}   \
+of {summary.messages} messages
+  retried {summary.retried}   duplicates {summary.duplicates}   customers' replies {summary.replies}
+  {summary.rate:.1f} messages a second; never more than {summary.peak} in any second (the number's limit is 80)
+  pickup, from COMMIT to the request's arrival: p50 {summary.pickup_p50_ms:.1f} ms, p99 {summary.pickup_p99_ms:.1f} ms"""

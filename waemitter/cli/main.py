@@ -1,0 +1,44 @@
+"""`waemitter`: the commands, each in a file of its own; they parse and print, and decide nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from waemitter import __version__
+from waemitter.cli import outbox, schema
+from waemitter.cli.check import check
+from waemitter.cli.demo import run_demo
+from waemitter.cli.healthcheck import healthcheck
+from waemitter.cli.run import run
+from waemitter.cli.send import send
+from waemitter.cli.simulate import simulate
+
+app: Final = typer.Typer(
+    name="waemitter",
+    help="Sends and receives WhatsApp messages for applications that live beside a Postgres.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command("demo")(run_demo)
+app.add_typer(schema.app, name="schema")
+app.command()(check)
+app.command()(send)
+app.add_typer(outbox.app, name="outbox")
+app.command()(simulate)
+app.command()(healthcheck)
+
+
+@app.command()
+def version(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """This release."""
+    typer.echo(f'{{"version": "{__version__}"}}' if as_json else __version__)
+
+
+def main() -> None:
+    app()

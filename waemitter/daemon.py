@@ -1,0 +1,286 @@
+"""The composition root: settings become resources, resources become services, services are supervised.
+
+    resources   opened in this order, closed in the reverse: pool ▸ HTTP session
+    services    doorbell · gears · one sender a channel · reconciler · receiver (web server, journal) · splitter
+
+A stop runs through them as it should: /health/ready turns 503 at once, the web server drains, loops claim no more, what is in
+flight is settled, what was not begun is given back, and only then the pool closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import traceback
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+import asyncpg
+import structlog
+from prometheus_client import CollectorRegistry
+
+from waemitter import __version__
+from waemitter.db import schema
+from waemitter.db.pool import connect_listener, open_connection, open_pool
+from waemitter.inbox.journal import Journal
+from waemitter.inbox.splitter import Splitter
+from waemitter.inbox.store import InboxStore, Webhook
+from waemitter.observe import logging
+from waemitter.observe.events import Events
+from waemitter.observe.metrics import Metrics
+from waemitter.outbox.reconciler import Reconciler
+from waemitter.outbox.retry import Patience
+from waemitter.outbox.sender import Sender, Sending
+from waemitter.outbox.store import OutboxStore
+from waemitter.runtime.doorbell import Doorbell
+from waemitter.runtime.due_loop import DueLoop, Fixed
+from waemitter.runtime.gears import GEARS, Gears
+from waemitter.runtime.lag import watch_lag
+from waemitter.runtime.supervise import Service, Stop, supervise
+from waemitter.settings import ChannelSettings, Settings
+from waemitter.web.app import build_app, serve
+from waemitter.web.health import Component, Health
+from waemitter.web.webhooks import WebhookReceiver
+from waemitter.whatsapp.client import GraphClient, open_session
+
+OUTBOX: Final = "waemitter_outbox"
+INBOX: Final = "waemitter_inbox"
+
+DRAINED: Final = 0
+CRASHED: Final = 1
+GRACE_RAN_OUT: Final = 3
+
+
+async def run_daemon(
+    settings: Settings, *, apply_schema: bool = False, stop: Stop | None = None
+) -> int:
+    """Run until told to stop; returns the exit code.
+
+    Raises DatabaseUnreachable, SchemaNotSupported or UsageError when it cannot start at all.
+    """
+    started = time.monotonic()
+    logging.configure(level=settings.logging.level, format=settings.logging.format)
+    events = Events(metrics := Metrics(CollectorRegistry()), structlog.get_logger())
+    stop = stop or Stop(grace=settings.grace)
+    dsn = _secret(settings.database.url)
+    if apply_schema:
+        async with open_connection(dsn) as connection:
+            await schema.apply(connection)
+    with stop.on_signals():
+        async with (
+            open_pool(dsn, size=settings.database.pool_size) as pool,
+            open_session(connections=settings.outbox.concurrency) as session,
+        ):
+            daemon = _Daemon(settings, events, metrics, pool, session, stop)
+            await daemon.prepare()
+            try:
+                drained = await supervise(daemon.services(started), stop)
+            except BaseExceptionGroup as group:
+                for error in _causes(group):
+                    events.daemon_crashed(
+                        error=f"{type(error).__name__}: {error}", where=_where(error)
+                    )
+                return CRASHED
+    if not drained:
+        events.grace_ran_out()
+        return GRACE_RAN_OUT
+    events.daemon_drained(took=time.monotonic() - daemon.asked_to_stop_at)
+    return DRAINED
+
+
+class _Daemon:
+    """The introductions: who gets whom."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        events: Events,
+        metrics: Metrics,
+        pool: asyncpg.Pool[asyncpg.Record],
+        session: aiohttp.ClientSession,
+        stop: Stop,
+    ) -> None:
+        self.settings = settings
+        self.events = events
+        self.metrics = metrics
+        self.pool = pool
+        self.session = session
+        self.stop = stop
+        self.asked_to_stop_at = time.monotonic()
+        self.outbox = OutboxStore(pool)
+        self.inbox = InboxStore(pool)
+        listen = settings.database.listen_url or settings.database.url
+        self.doorbell = Doorbell(
+            lambda: connect_listener(_secret(listen)),
+            channels=(OUTBOX, INBOX, GEARS),
+            observer=events,
+        )
+        self.gears = Gears(self.doorbell, channel=OUTBOX, observer=events, clock=time.monotonic)
+        self.journal = Journal(self.inbox, written=lambda: self.doorbell.ring(INBOX))
+
+    async def prepare(self) -> None:
+        """What must be true before anything is claimed. Raises SchemaNotSupported."""
+        async with self.pool.acquire() as connection:
+            await schema.require(connection)
+        for channel in self.settings.channels:
+            await self.outbox.ensure_channel(
+                channel.name,
+                phone_number_id=channel.phone_number_id,
+                messages_per_second=channel.messages_per_second,
+            )
+
+    def services(self, started: float) -> dict[str, Service]:
+        senders = {f"sender {c.name}": self._sender(c).run for c in self.settings.channels}
+        reconciler = Reconciler(
+            self.outbox,
+            events=self.events,
+            sweep_interval=self.settings.outbox.sweep_interval,
+            clock=time.monotonic,
+            jitter=_jitter,
+        )
+        return {
+            "doorbell": self.doorbell.run,
+            "gears": self.gears.run,
+            **senders,
+            "reconciler": reconciler.run,
+            "receiver": lambda stop: self._receive(stop, started),
+            "splitter": self._splitter().run,
+            "lag": lambda stop: watch_lag(stop, self.events),
+        }
+
+    def _sender(self, channel: ChannelSettings) -> Sender:
+        outbox = self.settings.outbox
+        client = GraphClient(
+            self.session,
+            base_url=self.settings.whatsapp.api_url,
+            phone_number_id=channel.phone_number_id or "",
+            access_token=_secret(channel.access_token) or "",
+            total_timeout=outbox.request_timeout,
+            connect_timeout=outbox.connect_timeout,
+        )
+        return Sender(
+            channel.name,
+            store=self.outbox,
+            client=client,
+            gears=self.gears,
+            bell=self.doorbell.bell(OUTBOX),
+            events=self.events,
+            sending=Sending(
+                enabled=outbox.send_enabled,
+                batch_size=outbox.batch_size,
+                concurrency=outbox.concurrency,
+                lease=outbox.lease,
+                request_timeout=outbox.request_timeout,
+                unconfirmed_policy=channel.unconfirmed_policy,
+                sweep_interval=outbox.sweep_interval,
+                patience=Patience(
+                    max_attempts=outbox.max_attempts,
+                    delays=outbox.retry_delays,
+                    grace=outbox.unconfirmed_grace,
+                ),
+            ),
+            clock=time.monotonic,
+            jitter=_jitter,
+        )
+
+    def _splitter(self) -> DueLoop[Sequence[Webhook]]:
+        splitter = Splitter(
+            self.inbox,
+            self.outbox,
+            events=self.events,
+            lanes_freed=lambda: self.doorbell.ring(OUTBOX),
+            clock=time.monotonic,
+        )
+        return DueLoop(
+            splitter,
+            self.doorbell.bell(INBOX),
+            capacity=Fixed(1),
+            batch_size=1,
+            sweep_interval=self.settings.outbox.sweep_interval,
+            jitter=_jitter,
+            database_lost=lambda error: self.events.database_lost(error=error),
+        )
+
+    async def _receive(self, stop: Stop, started: float) -> None:
+        """The web server and the journal behind it, which outlives it by the last commit."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.journal.run())
+            async with self._serving() as address:
+                self.events.daemon_started(
+                    address=address,
+                    version=__version__,
+                    channels=[channel.name for channel in self.settings.channels],
+                )
+                if await self._connected(stop):
+                    self.events.daemon_ready(took=time.monotonic() - started)
+                await stop.requested.wait()
+                self.asked_to_stop_at = time.monotonic()
+            self.journal.close()
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[str]:
+        whatsapp, http = self.settings.whatsapp, self.settings.http
+        receiver = WebhookReceiver(
+            journal=self.journal,
+            events=self.events,
+            app_secrets=self._app_secrets(),
+            verify_token=_secret(whatsapp.verify_token),
+        )
+        health = Health(
+            version=__version__,
+            stopping=self.stop.requested.is_set,
+            probes=(self._database, self._listener),
+        )
+        app = build_app(webhooks=receiver, health=health, metrics=self.metrics, events=self.events)
+        async with serve(app, host=http.host, port=http.port) as address:
+            yield address
+
+    def _app_secrets(self) -> Sequence[str]:
+        found = [*self.settings.whatsapp.app_secrets]
+        for channel in self.settings.channels:
+            found += channel.app_secrets
+        return tuple(dict.fromkeys(secret.get_secret_value() for secret in found))
+
+    async def _connected(self, stop: Stop) -> bool:
+        bell = self.doorbell.bell(GEARS)  # every bell rings when the listener has connected
+        while not self.doorbell.connected and not stop.requested.is_set():
+            await bell.heard(1.0)
+        return self.doorbell.connected
+
+    def _database(self) -> Component:
+        away = self.events.database_away
+        return Component("database", ok=not away, detail="does not answer" if away else "answers")
+
+    def _listener(self) -> Component:
+        """Not required: without notifications rows are found too, only later."""
+        connected = self.doorbell.connected
+        detail = "listens" if connected else "reconnects"
+        return Component("listener", ok=connected, detail=detail, required=False)
+
+
+def _jitter() -> float:
+    return random.uniform(0.9, 1.1)  # noqa: S311 it spreads load, it guards nothing
+
+
+def _secret(value: object | None) -> str | None:
+    if value is None:
+        return None
+    text: str = value.get_secret_value()  # type: ignore[attr-defined] # SecretStr, or a Dsn
+    return text
+
+
+def _causes(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _causes(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        f"{frames[-1].name}, line {frames[-1].lineno} of {frames[-1].filename}" if frames else "?"
+    )

@@ -1,0 +1,102 @@
+"""The journal of webhooks in Postgres."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias
+
+import asyncpg
+
+from waemitter.db.pool import outages
+
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
+class Entry(NamedTuple):
+    """A body as it came; `headers` is JSON text, of the headers worth keeping."""
+
+    source: str
+    body: bytes
+    headers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A journalled body, leased to be worked on."""
+
+    id: int
+    source: str
+    body: bytes
+    attempts: int
+
+
+class InboxStore:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    APPEND: Final = """
+        insert into waemitter.webhook_logs (source, body, headers)
+        select source, body, headers::jsonb from unnest($1::text[], $2::bytea[], $3::text[]) as e (source, body, headers)
+    """
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Journal many bodies with one commit. Raises DatabaseUnreachable."""
+        columns = [list(column) for column in zip(*entries, strict=True)]
+        with outages():
+            await self._pool.execute(self.APPEND, *columns)
+
+    CLAIM: Final = """
+        with due as (
+          select id from waemitter.webhook_logs where available_at is not null and available_at <= clock_timestamp()
+          order by available_at, id limit $1 for no key update skip locked)
+        update waemitter.webhook_logs l set available_at = clock_timestamp() + $2, attempts = l.attempts + 1
+        from due where l.id = due.id returning l.id, l.source, l.body, l.attempts
+    """
+
+    async def claim(self, limit: int, *, lease: datetime.timedelta) -> list[Webhook]:
+        with outages():
+            records = await self._pool.fetch(self.CLAIM, limit, lease)
+        return [Webhook(*record) for record in sorted(records, key=itemgetter(0))]
+
+    NEXT_DUE: Final = """
+        select extract(epoch from min(available_at) - clock_timestamp())::float8 from waemitter.webhook_logs
+        where available_at is not null
+    """
+
+    async def next_due(self) -> float | None:
+        """Seconds until a webhook is to be worked on; None when none waits."""
+        with outages():
+            seconds: float | None = await self._pool.fetchval(self.NEXT_DUE)
+        return seconds
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """What a webhook causes, and that it is done, are one transaction. Raises DatabaseUnreachable."""
+        with outages():
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield connection
+
+    DONE: Final = """
+        update waemitter.webhook_logs set available_at = null, processed_at = clock_timestamp(), error = null
+        where id = any ($1) and available_at is not null
+    """
+
+    async def done(self, connection: Connection, ids: Sequence[int]) -> None:
+        await connection.execute(self.DONE, ids)
+
+    FAILED: Final = """
+        update waemitter.webhook_logs
+        set available_at = case when attempts < $3 then clock_timestamp() + $4 end, error = $2
+        where id = $1 and available_at is not null
+    """
+
+    async def failed(
+        self, webhook_id: int, *, error: str, attempts: int, delay: datetime.timedelta
+    ) -> None:
+        """Try it again after `delay`, until it had its `attempts`; then it stays, with its error, for a replay."""
+        with outages():
+            await self._pool.execute(self.FAILED, webhook_id, error, attempts, delay)

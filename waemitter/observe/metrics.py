@@ -1,0 +1,207 @@
+"""Every metric of the daemon on one page: they are a public interface, and operators build on it.
+
+Names follow Prometheus: one prefix, base units, `_total` on counters. Labels come from closed sets
+only, never from a phone number or an id; a word outside its set is counted as `other`. Who is not
+`Events` does not touch a metric: what is counted is logged, by the same call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from waemitter.observe.instruments import Counter, Family, Gauge, Histogram
+
+OTHER: Final = "other"
+
+OUTCOMES: Final = ("sent", "retry", "throttled", "failed", "unconfirmed", "released")
+MESSAGE_STATUSES: Final = (
+    *("queued", "sending", "unconfirmed", "sent", "delivered", "read"),
+    *("failed", "cancelled", "expired", "suppressed"),
+)
+RESOLUTIONS: Final = ("confirmed", "failed", "resent", "held", OTHER)
+PAUSE_REASONS: Final = ("operator", "pause_number", "pause_account", "throttle_app", OTHER)
+STATUSES: Final = ("sent", "delivered", "read", "failed", OTHER)
+STATUS_RESULTS: Final = ("applied", "stale", "unknown", "duplicate", OTHER)
+SOURCES: Final = ("whatsapp", "chatwoot", "outbox", OTHER)
+EVENT_KINDS: Final = ("message", "status", "error", "change", "malformed", OTHER)
+REJECTIONS: Final = (
+    *("handshake_refused", "no_verify_token", "no_secret", "missing_signature", "bad_signature"),
+    *("too_large", "too_slow", "disconnected", "not_json", "journal_unavailable"),
+)
+WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
+
+_Child = TypeVar("_Child", Counter, Gauge, Histogram)
+
+
+def closed(word: str, words: tuple[str, ...]) -> str:
+    """Keep a label's set of values closed, whatever Meta or an operator has written."""
+    return word if word in words else OTHER
+
+
+class Metrics:
+    """The metrics of one daemon, all of them touched by its event loop alone.
+
+    Each attribute is a `Family`, named as in the exposition without the prefix.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._families: list[Family[Counter] | Family[Gauge] | Family[Histogram]] = []
+        self._channels: set[str] = set()
+        self._define_outbox()
+        self._define_webhooks()
+        self._define_daemon()
+        self._initialise()
+        registry.register(self)
+        ProcessCollector(registry=registry)
+
+    def _define_outbox(self) -> None:
+        new = self._family
+        self.outbox_messages = new(
+            Gauge, "outbox_messages", "Rows of the outbox by status.", "channel", "status"
+        )
+        self.outbox_oldest_due_age = new(
+            Gauge,
+            "outbox_oldest_due_age_seconds",
+            "How long the oldest due row has been waiting.",
+            "channel",
+        )
+        self.outbox_sends = new(
+            Counter, "outbox_sends_total", "Attempts by outcome.", "channel", "outcome"
+        )
+        self.outbox_leases_expired = new(
+            Counter,
+            "outbox_leases_expired_total",
+            "Attempts whose sender vanished before it told an outcome.",
+            "channel",
+        )
+        self.outbox_send_duration = new(
+            Histogram, "outbox_send_duration_seconds", "From the POST to Meta's whole answer."
+        )
+        self.outbox_pickup_latency = new(
+            Histogram, "outbox_pickup_latency_seconds", "From available to the POST."
+        )
+        self.outbox_unconfirmed = new(
+            Counter,
+            "outbox_unconfirmed_total",
+            "Attempts of unknown outcome, by how they were resolved.",
+            "resolution",
+        )
+        self.rate_limit_tokens = new(
+            Gauge, "rate_limit_tokens", "Messages the channel may send at once.", "channel"
+        )
+        self.rate_limit_wait = new(
+            Histogram, "rate_limit_wait_seconds", "How long a due row waited for its send slot."
+        )
+        self.channel_paused = new(
+            Gauge, "channel_paused", "1 while the channel is paused.", "channel", "reason"
+        )
+        self.status_updates = new(
+            Counter,
+            "status_updates_total",
+            "Delivery statuses from Meta, by what became of them.",
+            "status",
+            "result",
+        )
+
+    def _define_webhooks(self) -> None:
+        new = self._family
+        self.webhook_requests = new(
+            Counter, "webhook_requests_total", "Webhook requests by answer.", "source", "result"
+        )
+        self.webhook_request_duration = new(
+            Histogram,
+            "webhook_request_duration_seconds",
+            "From the request's headers to the decision to answer 200.",
+        )
+        self.webhook_events = new(
+            Counter,
+            "webhook_events_total",
+            "Items found in webhooks: one request may carry a thousand.",
+            "source",
+            "kind",
+        )
+
+    def _define_daemon(self) -> None:
+        new = self._family
+        self.listener_connected = new(
+            Gauge, "listener_connected", "1 while the LISTEN connection is up."
+        )
+        self.listener_reconnects = new(
+            Counter, "listener_reconnects_total", "LISTEN connections made after the first."
+        )
+        self.event_loop_lag = new(
+            Gauge, "event_loop_lag_seconds", "How late the event loop ran a timer, last measured."
+        )
+        self.build_info = new(Gauge, "build_info", "1, labelled by the build.", "version", "python")
+
+    def _family(self, new: type[_Child], name: str, meaning: str, *labels: str) -> Family[_Child]:
+        family = Family(new, f"waemitter_{name}", meaning, *labels)
+        if not labels:
+            family.labels()
+        self._families.append(family)
+        return family
+
+    def _initialise(self) -> None:
+        for source in SOURCES[:1]:
+            for result in WEBHOOK_RESULTS[:-1]:
+                self.webhook_requests.labels(source, result)
+            for kind in EVENT_KINDS[:-1]:
+                self.webhook_events.labels(source, kind)
+        for status in STATUSES:
+            for result in STATUS_RESULTS[:-1]:
+                self.status_updates.labels(status, result)
+        for resolution in RESOLUTIONS[:-1]:
+            self.outbox_unconfirmed.labels(resolution)
+
+    def for_channel(self, name: str) -> None:
+        """Bring every series of a channel into being at zero, so that a rate has a start."""
+        if name in self._channels:
+            return
+        self._channels.add(name)
+        for outcome in OUTCOMES:
+            self.outbox_sends.labels(name, outcome)
+        for status in MESSAGE_STATUSES:
+            self.outbox_messages.labels(name, status)
+        for reason in PAUSE_REASONS:
+            self.channel_paused.labels(name, reason)
+        self.outbox_oldest_due_age.labels(name)
+        self.outbox_leases_expired.labels(name)
+        self.rate_limit_tokens.labels(name)
+
+    def pause(self, channel: str, reason: str | None) -> None:
+        """Say why the channel is paused, or None when it is not: one reason at a time."""
+        for each in PAUSE_REASONS:
+            self.channel_paused.labels(channel, each).set(float(each == reason))
+
+    def collect(self) -> Iterable[Metric]:
+        """Answer prometheus_client, which asks once a scrape."""
+        return (family.collect() for family in self._families)
+
+    def describe(self) -> Iterable[Metric]:
+        return self.collect()
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the Prometheus text format and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same numbers: metric → type, help, samples (name, labels, value)."""
+        return {
+            metric.name: {
+                "type": metric.type,
+                "help": metric.documentation,
+                "samples": [
+                    {"name": sample.name, "labels": sample.labels, "value": sample.value}
+                    for sample in metric.samples
+                    if math.isfinite(sample.value)
+                ],
+            }
+            for metric in self._registry.collect()
+        }

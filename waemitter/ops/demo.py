@@ -1,0 +1,147 @@
+"""The demo: a Postgres, a Cloud API and customers, all simulated but the daemon, and a campaign that runs before your eyes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from waemitter.db.pool import open_pool
+from waemitter.errors import WaemitterError
+from waemitter.ops.processes import Child
+from waemitter.ops.stage import Stage, stage
+from waemitter.ops.store import Funnel, OpsStore
+
+LOOK_EVERY: Final = 0.25  # seconds between two looks at the progress
+ONE_BY_ONE: Final = (
+    50  # messages that are sent singly afterwards, to measure how fast a row is picked up
+)
+PAUSE: Final = 0.06  # seconds between those: the daemon is idle again
+UNDELIVERABLE: Final = 40  # every so many goes to a number that is not on WhatsApp
+PATIENCE: Final = 120.0  # seconds without any progress
+
+SIMULATOR: Final = (
+    *("--sent-delay", "0.02", "0.2"),
+    *("--delivered-delay", "0.1", "0.6"),
+    *("--read-delay", "0.2", "1.5"),
+    *("--read-probability", "0.7"),
+    *("--reply-probability", "0.1"),
+    *("--error-mix", "131016=0.02"),
+    *("--latency", "0.05"),
+    *("--jitter", "0.05"),
+)
+DAEMON: Final = {"WAEMITTER_OUTBOX__RETRY_DELAYS": "0.5,1,2,4"}
+
+
+class DemoFailed(WaemitterError):
+    """The demo did not come to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How the demo ended. `rate` in messages a second, `peak` the most in any sliding second; pickups in ms."""
+
+    messages: int
+    sent: int
+    delivered: int
+    read: int
+    failed: int
+    retried: int
+    duplicates: int
+    replies: int
+    rate: float
+    peak: int
+    pickup_p50_ms: float
+    pickup_p99_ms: float
+
+
+class View(Protocol):
+    """What shows the demo: live bars on a terminal, plain lines elsewhere."""
+
+    def told(self, line: str) -> None: ...
+    def progress(self, funnel: Funnel, replies: int) -> None: ...
+
+
+@asynccontextmanager
+async def demo(messages: int, view: View) -> AsyncIterator[tuple[Summary, str]]:
+    """Run the campaign; yields the summary and the daemon's address while all still runs."""
+    view.told("starting a Postgres, a simulated Cloud API and the daemon …")
+    async with stage() as on:
+        await on.simulate(*SIMULATOR)
+        daemon, address = await on.daemon(DAEMON)
+        await on.announce(address)
+        view.told(f"the daemon answers at {address} (/health, /metrics)")
+        view.told(f"look into the database: psql '{on.dsn}'")
+        async with open_pool(on.dsn, size=2) as pool:
+            store = OpsStore(pool)
+            one_by_one = min(ONE_BY_ONE, messages // 4)
+            await store.enqueue_campaign(messages - one_by_one, every_undeliverable=UNDELIVERABLE)
+            view.told(f"INSERT: {messages - one_by_one} messages are in the outbox")
+            await _follow(on, daemon, store, view)
+            pickups = await _singles(on, store, one_by_one)
+            await _follow(on, daemon, store, view)
+            yield await _summary(on, store, pickups), address
+
+
+async def _follow(on: Stage, daemon: Child, store: OpsStore, view: View) -> None:
+    """Show the progress until nothing more is to be heard of any message."""
+    seen: tuple[object, ...] = ()
+    moved = time.monotonic()
+    while True:
+        funnel = await store.funnel()
+        report = await on.control("GET", "report")
+        replies = report["customer_messages"]
+        view.progress(funnel, replies)
+        if funnel.waiting == 0 and _all_told(report) and await store.unfinished() == 0:
+            return
+        if (now := (*funnel, replies)) != seen:
+            seen, moved = now, time.monotonic()
+        elif time.monotonic() - moved > PATIENCE:
+            raise DemoFailed(f"nothing moves any more; the daemon said:\n{daemon.last_words()}")
+        if daemon.process.returncode is not None:
+            raise DemoFailed(f"the daemon ended; it said:\n{daemon.last_words()}")
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _all_told(report: dict[str, Any]) -> bool:
+    return bool(report["webhooks"]["pending"] == 0)
+
+
+async def _singles(on: Stage, store: OpsStore, count: int) -> list[float]:
+    """Send one message after the other; milliseconds from each commit to its arrival, sorted."""
+    committed: dict[str, float] = {}
+    for n in range(count):
+        to = f"1415777{n:04}"
+        await store.enqueue_one(f"+{to}", f"Your code is {n:06}")
+        committed[to] = time.time()
+        await asyncio.sleep(PAUSE)
+    while await store.unfinished():
+        await asyncio.sleep(LOOK_EVERY)
+    page = await on.control("GET", "messages?limit=10000")
+    arrived = {row["to"]: row["accepted_at"] for row in page["messages"]}
+    return sorted(
+        max(0.0, arrived[to] - at) * 1000 for to, at in committed.items() if to in arrived
+    )
+
+
+async def _summary(on: Stage, store: OpsStore, pickups: list[float]) -> Summary:
+    funnel = await store.funnel()
+    report = await on.control("GET", "report")
+    span = await store.span()
+    return Summary(
+        messages=funnel.total,
+        sent=funnel.sent,
+        delivered=funnel.delivered,
+        read=funnel.read,
+        failed=funnel.failed,
+        retried=funnel.retried,
+        duplicates=report["duplicates"],
+        replies=report["customer_messages"],
+        rate=(funnel.total - len(pickups)) / span if span else 0.0,
+        peak=report["peak_per_second"],
+        pickup_p50_ms=pickups[len(pickups) // 2] if pickups else 0.0,
+        pickup_p99_ms=pickups[int(len(pickups) * 0.99)] if pickups else 0.0,
+    )

@@ -1,0 +1,293 @@
+"""One channel's way out: claim, render, POST, decide, settle.
+
+    DueLoop ── claim ──▶ claim_messages()          rows with their send slots, leased
+       └────── work ───▶ render ▶ GraphClient.send ▶ classify ▶ decide ▶ Settler
+
+A channel has its own loop, so that a limited, paused or failing one never holds up another.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from waemitter.errors import DatabaseUnreachable, PayloadError
+from waemitter.observe.events import Events
+from waemitter.outbox.bucket import FlightWindow, ServerClock, missed
+from waemitter.outbox.message import Attempt, Echo
+from waemitter.outbox.retry import Decision, Outcome, Patience, decide
+from waemitter.outbox.settler import Settler
+from waemitter.outbox.store import Claimed, OutboxStore, Settlement
+from waemitter.runtime.doorbell import Bell
+from waemitter.runtime.due_loop import Claim, DueLoop
+from waemitter.runtime.gears import Gears
+from waemitter.runtime.supervise import Stop
+from waemitter.whatsapp.errors import Refused, classify
+from waemitter.whatsapp.replies import NoAnswer, Reply
+from waemitter.whatsapp.requests import render
+
+HORIZON: Final = 0.2  # seconds of send slots in one claim
+RESERVE: Final = 0.1  # seconds of work that may be leased ahead where there is no limit
+MARGIN: Final = 1.0  # seconds between the end of the last possible request and the end of its lease
+
+
+class Client(Protocol):
+    async def send(self, body: bytes) -> Reply: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How a channel sends. Durations in seconds."""
+
+    enabled: bool
+    batch_size: int
+    concurrency: int
+    lease: float
+    request_timeout: float
+    unconfirmed_policy: str
+    sweep_interval: float
+    patience: Patience
+
+
+class Leased(NamedTuple):
+    """An attempt, when it leaves (None: at once), and when it is too late to begin; by our clock."""
+
+    attempt: Attempt
+    slot: float | None
+    start_by: float
+
+
+class Sender:
+    def __init__(  # noqa: PLR0913 what a channel needs, by name
+        self,
+        channel: str,
+        *,
+        store: OutboxStore,
+        client: Client,
+        gears: Gears,
+        bell: Bell,
+        events: Events,
+        sending: Sending,
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        """`clock` in seconds, monotonic; `jitter()` gives a factor near 1."""
+        self._channel = channel
+        self._store = store
+        self._client = client
+        self._gears = gears
+        self._bell = bell
+        self._events = events
+        self._sending = sending
+        self._clock = clock
+        self._jitter = jitter
+        self._server: Final = ServerClock()
+        self._window: Final = FlightWindow(most=sending.concurrency)
+        self._limited = True
+        self._paused_until = float("-inf")
+        self._pause_written_at: float | None = None
+        self._settler: Final = Settler(
+            store,
+            requeued=bell.ring,
+            stale=lambda count: events.settled_stale(channel=channel, count=count),
+            database_lost=lambda error: events.database_lost(error=error),
+            clock=clock,
+        )
+
+    async def run(self, stop: Stop) -> None:
+        loop = DueLoop(
+            self,
+            self._bell,
+            capacity=self,
+            batch_size=self._sending.batch_size,
+            sweep_interval=self._sending.sweep_interval,
+            jitter=self._jitter,
+            database_lost=lambda error: self._events.database_lost(error=error),
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._settler.run())
+            await loop.run(stop)
+            self._settler.close()
+
+    def workers(self) -> int:
+        # A limit spaces the messages out by itself; most of these workers only wait for their slot.
+        return self._sending.concurrency if self._limited else self._window.size
+
+    def reserve(self) -> int:
+        return 0 if self._limited else int(self._window.rate * RESERVE)
+
+    async def claim(self, limit: int) -> Claim[Leased]:
+        sending = self._sending
+        asked_at = self._clock()
+        claimed = await self._store.claim(
+            self._channel,
+            limit=limit,
+            lease=datetime.timedelta(seconds=sending.lease),
+            horizon=datetime.timedelta(seconds=HORIZON),
+            grace=datetime.timedelta(seconds=sending.patience.grace),
+            policy=sending.unconfirmed_policy,
+            retries=sending.patience.max_attempts,
+        )
+        now = self._clock()
+        self._server.observe(claimed.clock, now=now)
+        if claimed.rate is not None:
+            self._limited = claimed.rate > 0
+        start_by = now + sending.lease - sending.request_timeout - MARGIN
+        attempts = claimed.attempts
+        if self._limited:
+            attempts.sort(key=lambda attempt: attempt.slot)
+        rows = [
+            Leased(attempt, self._server.ours(attempt.slot) if self._limited else None, start_by)
+            for attempt in attempts
+        ]
+        self._tell_claim(claimed, asked_at)
+        saturated = not self._limited and len(rows) >= limit
+        self._gears.claimed(len(rows), saturated=saturated)
+        return Claim(
+            rows,
+            next_due=None if claimed.next_due is None else claimed.next_due - claimed.clock,
+            not_before=0.0 if claimed.not_before is None else claimed.not_before - claimed.clock,
+        )
+
+    async def work(self, row: Leased) -> None:
+        attempt = row.attempt
+        if row.slot is not None and (wait := row.slot - self._clock()) > 0:
+            await asyncio.sleep(wait)
+        now = self._clock()
+        late = row.slot is not None and missed(row.slot, now=now)
+        if late or now > row.start_by or now < self._paused_until:
+            return self._give_back(attempt)
+        decision = await self._send(attempt, now)
+        self._settler.settle(Settlement(attempt.id, attempt.token, decision))
+        return None
+
+    async def release(self, rows: Sequence[Leased]) -> None:
+        for row in rows:
+            self._give_back(row.attempt)
+
+    def _give_back(self, attempt: Attempt) -> None:
+        self._events.slot_missed(channel=self._channel, count=1)
+        self._settler.settle(
+            Settlement(attempt.id, attempt.token, Decision(Outcome.RELEASE, delay=0.0))
+        )
+
+    async def _send(self, attempt: Attempt, started: float) -> Decision:
+        try:
+            body = render(
+                recipient=attempt.recipient,
+                message_type=attempt.message_type,
+                payload=attempt.payload,
+                echo=Echo(attempt.id, attempt.token).text(),
+            )
+        except PayloadError as error:
+            self._tell_failure(attempt, error_class="PAYLOAD", code=None, reason=str(error))
+            return Decision(Outcome.FAILED, reason=str(error))
+        pickup = started - self._server.ours(attempt.due) if attempt.number == 1 else None
+        if not self._sending.enabled:
+            self._tell_sent(attempt, took=0.0, pickup=pickup, dry_run=True)
+            return Decision(Outcome.DRY_RUN)
+        reply = await self._client.send(body)
+        now = self._clock()
+        if not isinstance(reply, NoAnswer):
+            self._window.answered(now - started, now=now)
+        answer = classify(reply)
+        decision = decide(
+            answer,
+            attempt=attempt.number,
+            max_attempts=attempt.max_attempts,
+            patience=self._sending.patience,
+            jitter=self._jitter(),
+        )
+        if isinstance(answer, Refused):
+            self._tell_refusal(attempt, answer, decision)
+            if decision.pause is not None:
+                await self._pause(decision.pause, answer)
+        else:
+            self._tell_sent(attempt, took=now - started, pickup=pickup, dry_run=False)
+        return decision
+
+    def _tell_claim(self, claimed: Claimed, asked_at: float) -> None:
+        self._events.database_back()
+        if claimed.lost:
+            self._events.lease_expired(channel=self._channel, count=claimed.lost)
+        if claimed.resent:
+            self._events.unconfirmed_resolved(resolution="resent", count=claimed.resent)
+        if claimed.held:
+            self._events.unconfirmed_resolved(resolution="held", count=claimed.held)
+        if not claimed.attempts:
+            return
+        if self._pause_written_at is not None and asked_at > self._pause_written_at:
+            self._pause_written_at = None
+            self._paused_until = float("-inf")
+            self._events.channel_resumed(channel=self._channel)
+        self._events.batch_claimed(channel=self._channel, rows=len(claimed.attempts))
+
+    def _tell_sent(
+        self, attempt: Attempt, *, took: float, pickup: float | None, dry_run: bool
+    ) -> None:
+        self._events.message_sent(
+            channel=self._channel,
+            message_id=attempt.id,
+            correlation_id=attempt.correlation_id,
+            attempt=attempt.number,
+            took=took,
+            pickup=pickup,
+            dry_run=dry_run,
+        )
+
+    def _tell_failure(
+        self, attempt: Attempt, *, error_class: str, code: int | None, reason: str
+    ) -> None:
+        self._events.failed_permanently(
+            channel=self._channel,
+            message_id=attempt.id,
+            correlation_id=attempt.correlation_id,
+            attempt=attempt.number,
+            error_class=error_class,
+            error_code=code,
+            reason=reason,
+        )
+
+    def _tell_refusal(self, attempt: Attempt, answer: Refused, decision: Decision) -> None:
+        match decision.outcome:
+            case Outcome.UNCONFIRMED:
+                self._events.unconfirmed(
+                    channel=self._channel,
+                    message_id=attempt.id,
+                    correlation_id=attempt.correlation_id,
+                    attempt=attempt.number,
+                    reason=answer.message,
+                )
+            case Outcome.FAILED:
+                self._tell_failure(
+                    attempt,
+                    error_class=answer.error_class,
+                    code=answer.code,
+                    reason=answer.message,
+                )
+            case _:
+                self._events.retry_scheduled(
+                    channel=self._channel,
+                    message_id=attempt.id,
+                    correlation_id=attempt.correlation_id,
+                    attempt=attempt.number,
+                    error_class=answer.error_class,
+                    error_code=answer.code,
+                    delay=decision.delay or 0.0,
+                )
+
+    async def _pause(self, seconds: float, answer: Refused) -> None:
+        """Stop the whole channel, once for all the messages that learn of it at the same time."""
+        now = self._clock()
+        if self._paused_until >= now + seconds / 2:
+            return
+        self._paused_until = now + seconds
+        self._events.channel_paused(channel=self._channel, reason=answer.error_class)
+        try:
+            await self._store.pause(
+                self._channel, seconds=seconds, reason=f"{answer.error_class}: {answer.message}"
+            )
+            self._pause_written_at = self._clock()
+        except DatabaseUnreachable as error:  # this daemon keeps still by itself
+            self._events.database_lost(error=str(error))

@@ -1,0 +1,25 @@
+"""Settings: from the command line, the environment, waemitter.toml and defaults, in that order."""
+
+from waemitter.settings.catalogue import ENTRIES, Entry
+from waemitter.settings.consistency import missing_to_run
+from waemitter.settings.durations import format_duration, parse_duration
+from waemitter.settings.findings import InvalidSettings
+from waemitter.settings.loading import Loaded, load
+from waemitter.settings.model import Settings
+from waemitter.settings.sending import ChannelSettings
+from waemitter.settings.values import ApiKey, Dsn
+
+__all__ = [
+    "ENTRIES",
+    "ApiKey",
+    "ChannelSettings",
+    "Dsn",
+    "Entry",
+    "InvalidSettings",
+    "Loaded",
+    "Settings",
+    "format_duration",
+    "load",
+    "missing_to_run",
+    "parse_duration",
+]

@@ -1,0 +1,76 @@
+"""The tree of all settings: each one's name, default and meaning, once.
+
+Durations are floats of seconds; secrets are SecretStr or Dsn, which no representation gives away.
+From this tree come the names in the environment and in waemitter.toml, `waemitter check` and
+docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from waemitter.settings.durations import Duration
+from waemitter.settings.metadata import Group, group, setting
+from waemitter.settings.operating import (
+    AlertsSettings,
+    HttpSettings,
+    LoggingSettings,
+    RetentionSettings,
+    SloSettings,
+)
+from waemitter.settings.receiving import (
+    ChatwootSettings,
+    DlqSettings,
+    InboxSettings,
+    OpenAISettings,
+    SessionsSettings,
+    TurnsSettings,
+)
+from waemitter.settings.sending import (
+    ChannelLimits,
+    ChannelSettings,
+    DatabaseSettings,
+    OutboxSettings,
+    WhatsAppSettings,
+)
+
+
+class Settings(Group):
+    """Every setting of one daemon; frozen. `waemitter.settings.load` makes it."""
+
+    database: DatabaseSettings = group(DatabaseSettings, "Where the queue lives.")
+    whatsapp: WhatsAppSettings = group(
+        WhatsAppSettings, "Meta's credentials, by their usual names."
+    )
+    outbox: OutboxSettings = group(OutboxSettings, "How messages leave.")
+    channel: ChannelLimits = group(
+        ChannelLimits, "The limits of every number; a `[[channels]]` table may set its own."
+    )
+    http: HttpSettings = group(HttpSettings, "What the world sees.")
+    logging: LoggingSettings = group(LoggingSettings, "What is written to stderr.")
+    grace: Duration = setting(
+        30.0, "How long a daemon that is told to stop may finish what it began.", gt=0
+    )
+    inbox: InboxSettings = group(
+        InboxSettings, "How messages are gathered into windows.", later=True
+    )
+    turns: TurnsSettings = group(TurnsSettings, "How a window is answered.", later=True)
+    sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.", later=True)
+    dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.", later=True)
+    openai: OpenAISettings = group(OpenAISettings, "The model behind agents.", later=True)
+    chatwoot: ChatwootSettings = group(ChatwootSettings, "Where people answer.", later=True)
+    retention: RetentionSettings = group(RetentionSettings, "How long rows are kept.", later=True)
+    slo: SloSettings = group(SloSettings, "What is promised, and measured.", later=True)
+    alerts: AlertsSettings = group(AlertsSettings, "When somebody is told.", later=True)
+
+    channels: tuple[ChannelSettings, ...] = Field(
+        default=(), description="The numbers to send from; `load` finds at least one."
+    )
+    routes: tuple[dict[str, Any], ...] = Field(
+        default=(), repr=False, description="`[[routes]]`, as written."
+    )
+    agents: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, repr=False, description="`[agents.*]`, as written."
+    )

@@ -1,0 +1,116 @@
+"""Settings of what comes in: windows, turns, sessions, dead letters, and who answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from waemitter.settings.durations import Duration, Durations
+from waemitter.settings.metadata import Group, setting
+from waemitter.settings.values import Secret, Token, Url, lowered
+
+BufferMode = Annotated[Literal["fixed", "sliding", "off"], BeforeValidator(lowered)]
+
+
+class InboxSettings(Group):
+    buffer_mode: BufferMode = setting(
+        "fixed",
+        "When a window closes: `fixed` counts from its first message, `sliding` from its last "
+        "(capped by the age), `off` makes each message its own turn.",
+    )
+    buffer_duration: Duration = setting(
+        30.0, "How long a window stays open.", old={"MESSAGE_BUFFER_DURATION_MS": "ms"}, gt=0
+    )
+    buffer_max_size: int = setting(
+        50, "Messages that close a window at once.", old={"MAX_BUFFER_SIZE": ""}, ge=1
+    )
+    buffer_max_age: Duration = setting(
+        300.0,
+        "The age at which a window closes in any case.",
+        old={"MAX_BUFFER_AGE_MS": "ms"},
+        gt=0,
+    )
+    sweep_interval: Duration = setting(
+        10.0,
+        "How often due windows are looked for that no notification told of.",
+        old={"BUFFER_PROCESSING_INTERVAL_MS": "ms"},
+        gt=0,
+    )
+    lock_lease: Duration = setting(
+        120.0,
+        "How long a conversation stays locked when its daemon died; renewed at a third of it.",
+        gt=0,
+    )
+
+
+class TurnsSettings(Group):
+    forward_timeout: Duration = setting(
+        4.0,
+        "How long an http handler may take to answer.",
+        old={"WA_ROUTER_TIMEOUT_MS": "ms"},
+        gt=0,
+    )
+    max_attempts: int = setting(
+        3, "Tries of a turn; then it is a dead letter, which has retries of its own.", ge=1
+    )
+    enhanced: bool = setting(
+        True,  # noqa: FBT003 - the first argument is the default, whatever its type
+        "`false` does without windows and agents; claims, locks and dead letters stay.",
+        old={"WA_ENHANCED_PROCESSING": ""},
+    )
+    contact_rate: int = setting(
+        20, "Messages a minute of one contact that are answered; the rest are journalled.", ge=1
+    )
+
+
+class SessionsSettings(Group):
+    ttl: Duration = setting(
+        86_400.0,
+        "How long a session outlives its last message.",
+        old={"SESSION_TTL_HOURS": "h"},
+        gt=0,
+    )
+
+
+class DlqSettings(Group):
+    interval: Duration = setting(300.0, "How often dead letters are retried.", gt=0)
+    batch_size: int = setting(50, "Most dead letters in one run.", ge=1)
+    retry_delays: Durations = setting((120.0, 240.0, 480.0), "The wait before each retry.")
+    max_retries: int = setting(3, "Retries before a dead letter is abandoned.", ge=0)
+
+
+class OpenAISettings(Group):
+    api_key: Token | None = setting(
+        None,
+        "The key of the model's provider.",
+        environment="OPENAI_API_KEY",
+        old={"AI_API_KEY": ""},
+        secret=True,
+    )
+    base_url: Url | None = setting(
+        None,
+        "Another provider that speaks OpenAI's language.",
+        environment="OPENAI_BASE_URL",
+    )
+
+
+class ChatwootSettings(Group):
+    base_url: Url | None = setting(
+        None, "The Chatwoot to work with.", environment="CHATWOOT_BASE_URL"
+    )
+    api_token: Token | None = setting(
+        None,
+        "The access token of an agent or a bot.",
+        environment="CHATWOOT_API_TOKEN",
+        secret=True,
+    )
+    account_id: int | None = setting(
+        None, "The account's number.", environment="CHATWOOT_ACCOUNT_ID", ge=1
+    )
+    webhook_secret: Secret | None = setting(
+        None,
+        "What Chatwoot signs its webhooks with.",
+        environment="CHATWOOT_WEBHOOK_SECRET",
+        secret=True,
+    )

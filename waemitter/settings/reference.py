@@ -1,0 +1,128 @@
+"""docs/configuration.md, written from the model so that it cannot fall behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from waemitter.settings.catalogue import CHANNEL_ENTRIES, ENTRIES, TABLES, Entry
+from waemitter.settings.model import Settings
+from waemitter.settings.report import UNSET, as_text
+
+_HEAD: Final = """\
+# Configuration
+
+Every setting has a default, except for where the database is and what Meta gave you. The smallest
+useful set is `DATABASE_URL`, `WHATSAPP_ACCESS_TOKEN` and `WHATSAPP_PHONE_NUMBER_ID`; for webhooks
+also `WHATSAPP_APP_SECRET` and `WHATSAPP_VERIFY_TOKEN`.
+
+`waemitter check` prints what is in effect, where each value came from, and nothing secret.
+
+## Where settings come from
+
+1. the command line,
+2. the environment,
+3. `waemitter.toml`: the file named by `--config`, else by `WAEMITTER_CONFIG`, else the one in the
+   working directory if there is one,
+4. the default.
+
+The first that has a setting wins. In the file a setting is the key after the dot, in the table
+before it: `outbox.lease` is
+
+```toml
+[outbox]
+lease = "15s"
+```
+
+Durations are written `250ms`, `30s`, `5m`, `2h`, `1d`, or as a number of seconds. Lists are written
+`60,2m,240`, in the file also as arrays. An empty variable counts as not set. A `WAEMITTER_`
+variable or a key of the file that is not listed here is an error that suggests the likely name.
+
+Every secret can be read from a file: `WHATSAPP_ACCESS_TOKEN_FILE` names the file that holds
+`WHATSAPP_ACCESS_TOKEN`. In `waemitter.toml` that is `access_token_file`, a path from where the TOML
+file is.
+
+Where no `DATABASE_URL` is given, libpq's variables count: `PGHOST`, `PGPORT`, `PGDATABASE`,
+`PGUSER`, `PGPASSWORD`, `PGSERVICE` and so on.
+
+Old names keep their units, and lose to the new name when both are set. `SUPABASE_URL` and `APP_URL`
+are recognised and have no effect.
+
+*No effect yet* marks what this release accepts and checks, and a later one acts on.
+"""
+
+_CHANNELS: Final = """
+## Several numbers: `[[channels]]`
+
+Without any such table, the `WHATSAPP_*` settings make the channel `default`. With them, each table
+is one channel, and what it leaves out comes from the settings above. Tokens stay out of the file:
+
+```toml
+[[channels]]
+name = "default"
+phone_number_id = "111000111"
+access_token_env = "WHATSAPP_ACCESS_TOKEN"
+messages_per_second = 80
+
+[[channels]]
+name = "support"
+phone_number_id = "222000222"
+access_token_file = "/run/secrets/support_token"
+```
+
+"""
+
+_TAIL: Final = """
+## Routes and agents: `[[routes]]` and `[agents.<name>]`
+
+*No effect yet.* The tables are accepted as they are; that they are tables is all that is checked.
+"""
+
+
+def render_reference() -> str:
+    """Write the whole page, in Markdown."""
+    return "".join([_HEAD, *_groups(), _CHANNELS, *_channel_table(), _TAIL])
+
+
+def _groups() -> Iterator[str]:
+    for table in TABLES:
+        entries = [entry for entry in ENTRIES if entry.table == table]
+        about = Settings.model_fields[table].description
+        all_later = all(entry.later for entry in entries)
+        yield f"\n## `[{table}]`\n\n{about}{' *No effect yet.*' if all_later else ''}\n\n"
+        yield from _table(entries, mark_later=not all_later)
+    yield "\n## On its own\n\n"
+    yield from _table([entry for entry in ENTRIES if not entry.table], mark_later=True)
+
+
+def _table(entries: Iterable[Entry], *, mark_later: bool) -> Iterator[str]:
+    yield "| variable | in the file | takes | default | |\n|---|---|---|---|---|\n"
+    for entry in entries:
+        later = " *No effect yet.*" if entry.later and mark_later else ""
+        default = as_text(entry.default, entry.kind)
+        shown = default if default == UNSET else f"`{default}`"
+        yield (
+            f"| `{entry.environment}` | `{entry.name}` | {entry.kind} | {shown} "
+            f"| {entry.description}{_old_names(entry)}{later} |\n"
+        )
+
+
+def _old_names(entry: Entry) -> str:
+    told = ""
+    for suffix in dict.fromkeys(entry.old.values()):
+        names = [f"`{name}`" for name, its in entry.old.items() if its == suffix]
+        told += f" Old name{'' if len(names) == 1 else 's'}: {', '.join(names)}{_unit(suffix)}."
+    return told
+
+
+def _unit(suffix: str) -> str:
+    if suffix.startswith("="):
+        return f", with the scopes `{suffix[1:]}`"
+    return {"ms": ", in milliseconds", "h": ", in hours"}.get(suffix, "")
+
+
+def _channel_table() -> Iterator[str]:
+    yield "| key | takes | |\n|---|---|---|\n"
+    for entry in CHANNEL_ENTRIES:
+        later = " *No effect yet.*" if entry.later else ""
+        yield f"| `{entry.key}` | {entry.kind} | {entry.description}{later} |\n"

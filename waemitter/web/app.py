@@ -1,0 +1,128 @@
+"""The HTTP server: which path is answered by whom, and how long a client may take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import orjson
+from aiohttp import http_exceptions, web
+from aiohttp.typedefs import Handler
+
+from waemitter.errors import UsageError
+from waemitter.observe.events import Events
+from waemitter.observe.metrics import Metrics
+from waemitter.web.health import Health
+from waemitter.web.middleware import add_headers, traced
+from waemitter.web.webhooks import MAX_BODY, WebhookReceiver
+
+PREFIXES: Final = ("", "/functions/v1")
+"""Every path is answered under each: those of older systems began with the second."""
+
+WEBHOOK_PATHS: Final = (
+    "/webhooks/whatsapp",
+    "/api/webhooks/whatsapp/status",
+    "/wa-webhook-core",
+)
+HEALTH_PATHS: Final = ("/health", "/wa-webhook-core/health", "/wa-webhook/health")
+METRICS_PATHS: Final = ("/metrics", "/wa-webhook/metrics")
+
+KEEPALIVE: Final = 75.0
+"""Seconds that a connection may be idle, or take for a request's headers."""
+LINGER: Final = 5.0
+"""Seconds for which the rest of a refused body is read, so that its sender sees the refusal."""
+
+
+def build_app(
+    *, webhooks: WebhookReceiver, health: Health, metrics: Metrics, events: Events
+) -> web.Application:
+    """Put the routes together; the parts bring their own state."""
+    app = web.Application(middlewares=[traced(events)], client_max_size=MAX_BODY)
+    app.on_response_prepare.append(add_headers)
+    for prefix in PREFIXES:
+        for path in WEBHOOK_PATHS:
+            app.router.add_get(prefix + path, webhooks.verify, allow_head=False)
+            app.router.add_post(prefix + path, webhooks.receive)
+        app.router.add_get(prefix + "/health/live", health.live)
+        app.router.add_get(prefix + "/health/ready", health.ready)
+        for path in HEALTH_PATHS:
+            app.router.add_get(prefix + path, health.report)
+        for path in METRICS_PATHS:
+            app.router.add_get(prefix + path, _exposition(metrics))
+    return app
+
+
+def _exposition(metrics: Metrics) -> Handler:
+    async def expose(request: web.Request) -> web.Response:
+        if _asks_for_json(request.headers.get("Accept", "")):
+            return web.Response(
+                body=orjson.dumps(metrics.as_json()), content_type="application/json"
+            )
+        body, content_type = metrics.render()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    return expose
+
+
+def _asks_for_json(accept: str) -> bool:
+    """Only by name: Prometheus and curl send wildcards, and mean the text."""
+    ranges = (part.partition(";")[0].strip().lower() for part in accept.split(","))
+    return "application/json" in ranges
+
+
+@asynccontextmanager
+async def serve(
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    keepalive_timeout: float = KEEPALIVE,
+    shutdown_timeout: float = 10.0,
+) -> AsyncIterator[str]:
+    """Serve until the block ends; give the bound address as a URL (`port` 0 takes a free one).
+
+    On leaving, no connection is accepted any more and idle ones are closed; requests in hand get
+    `shutdown_timeout` seconds to be answered. Raises UsageError when the address cannot be bound.
+    """
+    runner = web.AppRunner(
+        app,
+        handle_signals=False,
+        access_log=None,
+        logger=_protocol_logger(),
+        keepalive_timeout=keepalive_timeout,
+        lingering_time=LINGER,
+        shutdown_timeout=shutdown_timeout,
+        handler_cancellation=False,  # who hangs up does not stop what is being stored
+        auto_decompress=False,  # a signature is of the bytes that came over the wire
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {host}:{port} ({error.strerror}): "
+                "free it, or choose others with WAEMITTER_HTTP__HOST and WAEMITTER_HTTP__PORT"
+            ) from error
+        yield _url(runner)
+    finally:
+        await runner.cleanup()
+
+
+def _protocol_logger() -> logging.Logger:
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(_is_ours)  # adding it again changes nothing
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Drop what clients get wrong in HTTP itself: any stranger could fill the log with it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, http_exceptions.HttpProcessingError)
+
+
+def _url(runner: web.AppRunner) -> str:
+    host, port, *_ = runner.addresses[0]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

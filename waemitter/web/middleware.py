@@ -1,0 +1,114 @@
+"""What every request gets: an id, a correlation id in the log's context, and its time in headers.
+
+Headers are added as the answer's are about to be written, so that a streamed one has them too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import PurePath
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from structlog.contextvars import bound_contextvars
+
+from waemitter.observe.events import Events
+from waemitter.web.problems import problem
+
+REQUEST_ID: Final = "X-Request-ID"
+CORRELATION_ID: Final = "X-Correlation-ID"
+
+_KEPT_HEADERS: Final = ("Allow", "Retry-After", "WWW-Authenticate")
+
+# What may be echoed and logged: an id that somebody sent, and nothing that only looks like one.
+_SANE: Final = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A request's identity, and when it began (`time.perf_counter`, in seconds)."""
+
+    request_id: str
+    correlation_id: str
+    started: float
+
+    def took(self) -> float:
+        return time.perf_counter() - self.started
+
+
+TRACE: Final = web.RequestKey("trace", Trace)
+
+
+def traced(events: Events) -> Middleware:
+    """Make the outermost middleware: no exception passes it, and no answer leaves without ids."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = _sane(request.headers.get(REQUEST_ID)) or uuid.uuid4().hex
+        trace = Trace(
+            request_id=request_id,
+            correlation_id=_sane(request.headers.get(CORRELATION_ID)) or request_id,
+            started=time.perf_counter(),
+        )
+        request[TRACE] = trace
+        with bound_contextvars(correlation_id=trace.correlation_id):
+            try:
+                return await handler(request)
+            except web.HTTPException as answer:
+                return _as_problem(answer)
+            except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
+                events.request_failed(
+                    route=_route(request), error=type(error).__name__, where=_origin(error)
+                )
+                return problem(
+                    HTTPStatus.INTERNAL_SERVER_ERROR,
+                    f"A bug, logged with the correlation id {trace.correlation_id}.",
+                )
+
+    return middleware
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Sign the answer; connect this to the application's `on_response_prepare`."""
+    trace = request.get(TRACE)
+    if trace is None:
+        return
+    elapsed = f"{trace.took() * 1000:.2f}"
+    response.headers[REQUEST_ID] = trace.request_id
+    response.headers[CORRELATION_ID] = trace.correlation_id
+    response.headers["X-Response-Time-Ms"] = elapsed
+    response.headers["Server-Timing"] = f"app;dur={elapsed}"
+    response.headers["Server"] = "waemitter"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _sane(identifier: str | None) -> str | None:
+    return identifier if identifier and _SANE.fullmatch(identifier) else None
+
+
+def _as_problem(answer: web.HTTPException) -> web.StreamResponse:
+    if answer.status < HTTPStatus.BAD_REQUEST:
+        raise answer
+    headers = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
+    return problem(HTTPStatus(answer.status), answer.text or answer.reason, headers=headers)
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "unknown" if resource is None else resource.canonical
+
+
+def _origin(error: BaseException) -> str:
+    """Name the line that raised; an exception's own text might quote what must not be logged."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown"
+    code = trace.tb_frame.f_code
+    return f"{PurePath(code.co_filename).name}:{trace.tb_lineno} in {code.co_qualname}"

@@ -1,0 +1,159 @@
+"""Meta's door: prove who knocks, keep the bytes, answer; what they mean is worked out later.
+
+The raw body is journalled, and committed, before Meta gets its 200; everything else is an answer
+that makes Meta deliver again, for up to seven days, or that tells a stranger no. Meta signs the
+bytes as it sent them, posts in parallel and in any order, and sends up to 3 MB at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import orjson
+from aiohttp import web
+
+from waemitter.observe.events import Events, Rejection
+from waemitter.web.middleware import CORRELATION_ID, TRACE
+from waemitter.web.problems import problem
+from waemitter.whatsapp import signature
+
+SOURCE: Final = "whatsapp"
+SIGNATURE: Final = "X-Hub-Signature-256"
+MAX_BODY: Final = 3 * 1024 * 1024
+"""Bytes. Meta's documented limit is 3 MB."""
+READ_TIMEOUT: Final = 10.0
+"""Seconds that a sender has for its whole body."""
+RETRY_AFTER: Final = 5
+"""Seconds that a sender is asked to wait when the journal fails."""
+
+_JOURNALLED_HEADERS: Final = ("Content-Type", "User-Agent", SIGNATURE)
+
+_ANSWERS: Final[Mapping[Rejection, tuple[HTTPStatus, str]]] = {
+    "handshake_refused": (HTTPStatus.FORBIDDEN, "The verify token is not the configured one."),
+    "no_verify_token": (HTTPStatus.FORBIDDEN, "No verify token is configured here."),
+    "no_secret": (HTTPStatus.UNAUTHORIZED, "No app secret is configured here."),
+    "missing_signature": (HTTPStatus.UNAUTHORIZED, f"The header {SIGNATURE} is missing."),
+    "bad_signature": (HTTPStatus.UNAUTHORIZED, f"{SIGNATURE} does not match the body."),
+    "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {MAX_BODY} bytes are accepted."),
+    "too_slow": (HTTPStatus.REQUEST_TIMEOUT, f"The body took longer than {READ_TIMEOUT:.0f} s."),
+    "disconnected": (HTTPStatus.BAD_REQUEST, "The body is incomplete."),
+    "not_json": (HTTPStatus.BAD_REQUEST, "The body is not a JSON object."),
+    "journal_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "Not stored; please send it again."),
+}
+
+
+class Journal(Protocol):
+    """Where webhooks are kept until they are worked off."""
+
+    async def record(self, *, source: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Return once the body is committed; whatever is raised is answered with a 503."""
+        ...
+
+
+class _Rejected(Exception):
+    def __init__(self, reason: Rejection, *, error: BaseException | None = None) -> None:
+        super().__init__(reason)
+        self.reason: Rejection = reason
+        self.error = None if error is None else type(error).__name__
+
+
+class WebhookReceiver:
+    """Handles both methods of the webhook's address.
+
+    `app_secrets`: any of them may have signed; without one, no POST is accepted. `verify_token`:
+    what was typed into the app's dashboard; without it, no handshake is. `read_timeout`: seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        app_secrets: Sequence[str],
+        verify_token: str | None,
+        journal: Journal,
+        events: Events,
+        read_timeout: float = READ_TIMEOUT,
+    ) -> None:
+        self._app_secrets = tuple(secret for secret in app_secrets if secret)
+        self._verify_token = verify_token
+        self._journal = journal
+        self._events = events
+        self._read_timeout = read_timeout
+
+    async def verify(self, request: web.Request) -> web.Response:
+        """Answer Meta's GET: the challenge as plain text, or a 403."""
+        if not self._verify_token:
+            return self._refuse(_Rejected("no_verify_token"))
+        challenge = signature.handshake(request.query, self._verify_token)
+        if challenge is None:
+            return self._refuse(_Rejected("handshake_refused"))
+        self._events.webhook_verified(source=SOURCE)
+        return web.Response(text=challenge)
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Answer Meta's POST: 200 once the body is journalled, and never before."""
+        try:
+            body = await self._authentic_body(request)
+            await self._record(request, body)
+        except _Rejected as rejected:
+            return self._refuse(rejected)
+        self._events.webhook_accepted(source=SOURCE, bytes=len(body), took=request[TRACE].took())
+        return web.Response()
+
+    async def _authentic_body(self, request: web.Request) -> bytes:
+        if (request.content_length or 0) > MAX_BODY:
+            raise _Rejected("too_large")
+        if not self._app_secrets:
+            raise _Rejected("no_secret")
+        claimed = request.headers.get(SIGNATURE)
+        if claimed is None:
+            raise _Rejected("missing_signature")
+        body = await self._read(request)
+        if not signature.verify(self._app_secrets, body, claimed):
+            raise _Rejected("bad_signature")
+        if not _is_json_object(body):
+            raise _Rejected("not_json")
+        return body
+
+    async def _read(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise _Rejected("too_large") from None
+        except TimeoutError:
+            raise _Rejected("too_slow") from None
+        except (ConnectionError, web.RequestPayloadError) as error:
+            raise _Rejected("disconnected", error=error) from error
+
+    async def _record(self, request: web.Request, body: bytes) -> None:
+        headers = {
+            name.lower(): request.headers[name]
+            for name in _JOURNALLED_HEADERS
+            if name in request.headers
+        }
+        headers[CORRELATION_ID.lower()] = request[TRACE].correlation_id
+        try:
+            await self._journal.record(source=SOURCE, body=body, headers=headers)
+        except Exception as error:
+            raise _Rejected("journal_unavailable", error=error) from error
+
+    def _refuse(self, rejected: _Rejected) -> web.Response:
+        self._events.webhook_rejected(source=SOURCE, reason=rejected.reason, error=rejected.error)
+        status, detail = _ANSWERS[rejected.reason]
+        retry = rejected.reason == "journal_unavailable"
+        answer = problem(
+            status, detail, headers={"Retry-After": str(RETRY_AFTER)} if retry else None
+        )
+        if rejected.reason in {"too_slow", "too_large", "disconnected"}:
+            answer.force_close()
+        return answer
+
+
+def _is_json_object(body: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(body), dict)
+    except orjson.JSONDecodeError:
+        return False

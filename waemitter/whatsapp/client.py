@@ -1,0 +1,128 @@
+"""The wire to the Graph API: a body goes out, and what came back is told truthfully.
+
+One question decides about duplicates: had a byte of the request left when it failed? aiohttp
+answers it by the kind of exception. Whatever its connector raises (no address, refused, TLS, a
+time-out while connecting or waiting for a free connection) comes before the request is written.
+Everything else may come after it, a `ServerDisconnectedError` on a connection kept alive
+included: the server may have closed before reading, or after. aiohttp repeats idempotent methods
+on such a connection, a POST never.
+"""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from waemitter import __version__
+from waemitter.whatsapp.errors import Refused
+from waemitter.whatsapp.health import Health, read_health
+from waemitter.whatsapp.replies import Answered, NoAnswer, NotSent, Reply
+
+_BEFORE_WRITING: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
+# The connecting must give up first, or its time-out could not be told from one after the writing.
+_CONNECT_SHARE: Final = 0.9
+
+
+class GraphClient:
+    """One phone number's way to the Graph API.
+
+    `base_url` includes the version: `https://graph.facebook.com/v24.0`. Both time-outs are in
+    seconds; above five, aiohttp rounds the moment of giving up to the next whole second.
+    `connect_timeout` includes the wait for a free connection.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        base_url: str,
+        phone_number_id: str,
+        access_token: str,
+        total_timeout: float,
+        connect_timeout: float,
+    ) -> None:
+        self._session = session
+        self._number_url = URL(f"{base_url.rstrip('/')}/{phone_number_id}", encoded=True)
+        self._messages_url = URL(f"{self._number_url}/messages", encoded=True)
+        self._headers: CIMultiDict[str] = CIMultiDict(
+            {
+                "Authorization": f"Bearer {access_token}",
+                "Content-Type": "application/json",
+                "User-Agent": f"waemitter/{__version__}",
+                # An answer is a few hundred bytes: unpacking it would cost more than it saves.
+                "Accept-Encoding": "identity",
+                "Accept": "application/json",
+            }
+        )
+        self._timeout = aiohttp.ClientTimeout(
+            total=total_timeout, connect=min(connect_timeout, total_timeout * _CONNECT_SHARE)
+        )
+
+    async def send(self, body: bytes) -> Reply:
+        """Post one message. Trouble on the network is a reply too; only cancellation is raised."""
+        return await self._request("POST", self._messages_url, body)
+
+    async def health_status(self) -> Health | Refused:
+        """Ask whether Meta lets this number send; it costs no message."""
+        url = self._number_url.with_query(fields="health_status")
+        return read_health(await self._request("GET", url, None))
+
+    async def _request(self, method: str, url: URL, body: bytes | None) -> Reply:
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=body,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                content = await response.read()
+        except _BEFORE_WRITING as error:
+            return NotSent(_reason(error))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return NoAnswer(_reason(error))
+        headers = response.headers
+        return Answered(
+            response.status,
+            content,
+            _retry_after(headers) if "Retry-After" in headers else None,
+            headers.get("x-business-use-case-usage"),
+        )
+
+
+def open_session(*, connections: int) -> aiohttp.ClientSession:
+    """Open the pool of connections that all numbers share; to be closed by whoever opened it."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Name the error without its text, which may quote what was sent or received."""
+    detail = error.strerror if isinstance(error, OSError) else None
+    return f"{type(error).__name__}: {detail}" if detail else type(error).__name__
+
+
+def _retry_after(headers: CIMultiDictProxy[str]) -> float | None:
+    """Return the header in seconds; a date counts from the server's own `Date`, not our clock."""
+    value = headers["Retry-After"].strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers["Date"])
+        return max(0.0, (until - now).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None

@@ -1,0 +1,168 @@
+"""A row of the outbox becomes the body of one `POST /{phone number id}/messages`.
+
+The payload is the Cloud API's own object and passes through whole, so that what Meta adds tomorrow
+can be sent today. Only what the daemon must own is set here: the product, the recipient, the type
+and the echo.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+
+from waemitter.errors import PayloadError
+
+LONGEST_ECHO: Final = 512
+"""Characters that Meta keeps of `biz_opaque_callback_data` and returns in status webhooks."""
+
+_READY_PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_PHONE_DIGITS: Final = re.compile(r"[1-9][0-9]{6,14}")
+_USER_ID: Final = re.compile(r"[A-Za-z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
+_TRUNK_ZERO: Final = re.compile(r"\(\s*0\s*\)")
+# Blanks, dashes, brackets and dots as people type them, and the invisible marks for direction and
+# width that come along when a number is copied from a contact list.
+_PUNCTUATION: Final = re.compile(
+    r"[\s()\[\]./\u00ad\u200b-\u200f\u2010-\u2015\u2212\u202a-\u202e\u2060-\u2069\ufeff-]+"
+)
+
+_OURS: Final = {
+    "to": "leave it out: the recipient column names the recipient",
+    "recipient": "leave it out: the recipient column names the recipient",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Whom a message goes to, in the one spelling that is compared and stored.
+
+    A phone is `+` and 7 to 15 digits. A user id is Meta's business-scoped one: two letters for the
+    country, a dot, up to 128 letters and digits; `ENT.` stands before those of a parent account.
+    """
+
+    kind: Literal["phone", "user_id"]
+    value: str
+
+
+def normalise_recipient(text: str) -> Recipient:
+    """Read a phone number or a business-scoped user id as people write it.
+
+    Without a `+` the digits are taken as international all the same, since Meta would put the
+    country of the sending number in front of them and reach a stranger. Raises PayloadError.
+    """
+    if _READY_PHONE.fullmatch(text):
+        return Recipient("phone", text)
+    if _USER_ID.fullmatch(stripped := text.strip()):
+        return Recipient("user_id", stripped)
+    return Recipient("phone", "+" + _international_digits(text))
+
+
+def _international_digits(text: str) -> str:
+    if _TRUNK_ZERO.search(text):
+        raise PayloadError("recipient", "remove the (0): no country code is followed by it")
+    compact = _PUNCTUATION.sub("", text)
+    digits = compact[1:] if compact.startswith("+") else compact.removeprefix("00")
+    if _PHONE_DIGITS.fullmatch(digits):
+        return digits
+    if not (digits.isascii() and digits.isdigit()):
+        raise PayloadError(
+            "recipient", "is neither a phone number like +14155550123 nor a user id like US.1349…"
+        )
+    if digits.startswith("0"):
+        raise PayloadError("recipient", "starts with 0: write it with its country code")
+    raise PayloadError("recipient", f"has {len(digits)} digits: a phone number has 7 to 15")
+
+
+def render(
+    *,
+    recipient: str,
+    message_type: str,
+    payload: Mapping[str, Any] | str | bytes,
+    echo: str,
+) -> bytes:
+    """Return the request body as compact JSON in UTF-8.
+
+    `payload` is keyed as in the Cloud API, as an object or as its JSON text: `{"text": {…}}`. It
+    may also hold `context`, `recipient_type` and the caller's own `biz_opaque_callback_data`, which
+    goes behind `echo` and a `|`. With `recipient_type` `group` the recipient is a group id and is
+    sent as it is. Raises PayloadError, which names the field and says what to do about it.
+    """
+    given = _object(payload)
+    for key, advice in _OURS.items():
+        if key in given:
+            raise PayloadError(f"payload.{key}", advice)
+    _check_content(given, message_type)
+    to, address = _address(recipient, given.get("recipient_type"))
+    body = {
+        "messaging_product": "whatsapp",
+        **given,
+        to: address,
+        "type": message_type,
+        "biz_opaque_callback_data": _echo(echo, given.get("biz_opaque_callback_data")),
+    }
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise PayloadError("payload", f"cannot be written as JSON: {error}") from error
+
+
+def _object(payload: Mapping[str, Any] | str | bytes) -> Mapping[str, Any]:
+    given: Any = payload
+    if isinstance(payload, str | bytes):
+        try:
+            given = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise PayloadError("payload", "is no valid JSON") from error
+    if not isinstance(given, Mapping):
+        raise PayloadError("payload", 'must be a JSON object like {"text": {"body": "…"}}')
+    return given
+
+
+def _check_content(given: Mapping[str, Any], message_type: str) -> None:
+    if not message_type:
+        raise PayloadError("message_type", "is empty: name the Cloud API's type, like text")
+    if given.get("messaging_product", "whatsapp") != "whatsapp":
+        raise PayloadError("payload.messaging_product", "must be whatsapp, or be left out")
+    if given.get("type", message_type) != message_type:
+        raise PayloadError("payload.type", f"contradicts message_type {message_type}: leave it out")
+    if not isinstance(given.get("context", {}), Mapping):
+        raise PayloadError("payload.context", 'must be an object like {"message_id": "wamid.…"}')
+    if message_type not in given:
+        raise PayloadError(
+            f"payload.{message_type}", "is missing: a payload has one key named like its type"
+        )
+    content = given[message_type]
+    if message_type == "contacts":
+        if not isinstance(content, list):
+            raise PayloadError("payload.contacts", "must be an array of contact cards")
+    elif not isinstance(content, Mapping):
+        raise PayloadError(f"payload.{message_type}", "must be an object, as in the Cloud API")
+
+
+def _address(recipient: str, recipient_type: Any) -> tuple[str, str]:
+    """Return the key that names the recipient, and its value."""
+    if recipient_type == "group":
+        if not recipient or recipient != recipient.strip():
+            raise PayloadError("recipient", "must be the group's id, without blanks around it")
+        return "to", recipient
+    if recipient_type not in (None, "individual"):
+        raise PayloadError("payload.recipient_type", "must be individual or group, or be left out")
+    person = normalise_recipient(recipient)
+    return ("to" if person.kind == "phone" else "recipient"), person.value
+
+
+def _echo(echo: str, own: Any) -> str:
+    if own is None:
+        return echo
+    field = "payload.biz_opaque_callback_data"
+    if not isinstance(own, str):
+        raise PayloadError(field, "must be text")
+    joined = f"{echo}|{own}"
+    if len(joined) > LONGEST_ECHO:
+        raise PayloadError(
+            field, f"is too long: at most {LONGEST_ECHO - len(echo) - 1} characters are left for it"
+        )
+    return joined

@@ -1,0 +1,46 @@
+r"""How Meta proves that a webhook is its own, and how we prove that the endpoint is ours.
+
+Meta signs the raw bytes of the body, with non-ASCII spelled as lower-case `\uXXXX`. A body that
+was parsed and written again has another signature, so verify before anything else touches it.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+
+_PREFIX = "sha256="
+
+
+def sign(secret: str, raw: bytes) -> str:
+    """Return what Meta puts in `X-Hub-Signature-256`: HMAC-SHA256 by the app secret, in hex."""
+    return _PREFIX + hmac.digest(secret.encode(), raw, "sha256").hex()
+
+
+def verify(secrets: Sequence[str], raw: bytes, header: str | None) -> bool:
+    """Tell whether any of the app secrets signed `raw`.
+
+    Several secrets serve a rotation, and several apps on one endpoint. All of them are tried even
+    after a match, so that the time taken does not tell which one it was. An empty secret never
+    matches: anybody can sign with it.
+    """
+    if header is None:
+        return False
+    # compare_digest refuses non-ASCII text, and a forged header may hold any.
+    claimed = header.encode(errors="replace")
+    matched = False
+    for secret in secrets:
+        genuine = hmac.compare_digest(sign(secret, raw).encode(), claimed)
+        matched |= genuine and secret != ""
+    return matched
+
+
+def handshake(query: Mapping[str, str], verify_token: str) -> str | None:
+    """Return the challenge to answer with, or None to refuse the subscription with a 403.
+
+    Meta asks once, by GET, with the verify token that was typed into the app's dashboard.
+    """
+    if query.get("hub.mode") != "subscribe" or not verify_token:
+        return None
+    claimed = query.get("hub.verify_token", "").encode(errors="replace")
+    if not hmac.compare_digest(claimed, verify_token.encode()):
+        return None
+    return query.get("hub.challenge")
