@@ -6,7 +6,6 @@ WAEMITTER_TEST_POSTGRES picks it: 18 (the default), 16, or `system` for the mach
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from tests.support import copied, postgres_of, scratch
+from tests.support import chosen_postgres, copied, postgres_of, scratch
 from waemitter.db import schema
 from waemitter.db.embedded import EmbeddedPostgres
 
@@ -74,10 +73,6 @@ async def any_postgres_version(any_postgres: EmbeddedPostgres) -> AsyncIterator[
     """A new database without the schema, on each version in turn."""
     async with new_database(any_postgres, "TEMPLATE template0") as url:
         yield url
-
-
-def chosen_postgres(directory: Path) -> EmbeddedPostgres:
-    return postgres_of(os.environ.get("WAEMITTER_TEST_POSTGRES", "18"), directory)
 
 
 async def make_template(server: EmbeddedPostgres) -> None:

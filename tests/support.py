@@ -76,13 +76,18 @@ def memory() -> str | None:
     return place if roomy and not state.f_flag & os.ST_NOEXEC else None
 
 
-def postgres_of(choice: str, directory: Path) -> EmbeddedPostgres:
+def chosen_postgres(directory: Path, **settings: str) -> EmbeddedPostgres:
+    return postgres_of(os.environ.get("WAEMITTER_TEST_POSTGRES", "18"), directory, **settings)
+
+
+def postgres_of(choice: str, directory: Path, **settings: str) -> EmbeddedPostgres:
+    settings = SETTINGS | settings
     if choice != "system":
-        return EmbeddedPostgres(directory, version=int(choice), settings=SETTINGS)
+        return EmbeddedPostgres(directory, version=int(choice), settings=settings)
     binaries = system_binaries()
     if binaries is None:
         pytest.skip("no Postgres of the system's own is installed")
-    return EmbeddedPostgres(directory, settings=SETTINGS, binaries=binaries)
+    return EmbeddedPostgres(directory, settings=settings, binaries=binaries)
 
 
 def system_binaries() -> Path | None:

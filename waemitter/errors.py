@@ -4,7 +4,8 @@ WaemitterError
 ├── UsageError            a setting or an argument is wrong             (exit 2)
 ├── SchemaNotSupported    the database's schema is not this release's   (exit 4)
 ├── DatabaseUnreachable   Postgres does not answer                      (exit 1)
-└── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
+├── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
+└── NotJson               a webhook whose body is no JSON object        (whatsapp.webhooks; a 400)
 
 Each message is one line that says what to do.
 """

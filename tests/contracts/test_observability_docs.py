@@ -1,28 +1,43 @@
 import ast
 import inspect
-import io
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
-from prometheus_client import CollectorRegistry
 
+from tests.observing import observing
 from waemitter.observe import events as events_module
+from waemitter.observe import outbox_events
 from waemitter.observe.events import Events
-from waemitter.observe.logging import LIBRARY_EVENT, configure
-from waemitter.observe.metrics import Metrics
+from waemitter.observe.logging import LIBRARY_EVENT
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "observability.md").read_text()
 TIMESTAMP = "2026-07-01T09:30:00.123456Z"
-ATTEMPT = {
-    "channel": "default",
-    "message_id": 1017,
-    "correlation_id": "8f14e45f-ceea-467f-a0e6-b5c1d2a3f4e5",
-    "attempt": 1,
-}
+
+
+class Attempt(TypedDict):
+    channel: str
+    message_id: int
+    correlation_id: str
+    attempt: int
+
+
+ATTEMPT = Attempt(
+    channel="default",
+    message_id=1017,
+    correlation_id="8f14e45f-ceea-467f-a0e6-b5c1d2a3f4e5",
+    attempt=1,
+)
+
+
+def lost_and_back(events: Events) -> None:
+    events.database_away = True
+    events.database_back()
+
 
 SAMPLES: dict[str, Callable[[Events], None]] = {
     "daemon_started": lambda e: e.daemon_started(
@@ -30,15 +45,18 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     ),
     "daemon_ready": lambda e: e.daemon_ready(took=0.412),
     "daemon_drained": lambda e: e.daemon_drained(took=1.204),
+    "daemon_crashed": lambda e: e.daemon_crashed(
+        error="KeyError: 'slot'", where="run, line 110 of sender.py"
+    ),
     "grace_ran_out": lambda e: e.grace_ran_out(),
     "loop_lag_measured": lambda e: e.loop_lag_measured(lag=0.183),
     "gear_changed": lambda e: e.gear_changed(gear="patrol"),
     "database_lost": lambda e: e.database_lost(error="ConnectionRefusedError"),
-    "database_back": lambda e: e.database_back(),
+    "database_back": lost_and_back,
     "listener_connected": lambda e: e.listener_connected(reconnect=False),
     "listener_lost": lambda e: e.listener_lost(error="ConnectionDoesNotExistError"),
     "outbox_sampled": lambda e: e.outbox_sampled(
-        channel="default", messages={"queued": 12}, oldest_due_age=0.25, tokens=1
+        channel="default", messages={"queued": 12}, oldest_due_age=0.25, tokens=1, paused=None
     ),
     "batch_claimed": lambda e: e.batch_claimed(channel="default", rows=16, routine=False),
     "slot_awaited": lambda e: e.slot_awaited(channel="default", wait=0.0125),
@@ -50,10 +68,10 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
         **ATTEMPT, error_class="FAIL", error_code=131026, reason="Message undeliverable"
     ),
     "unconfirmed": lambda e: e.unconfirmed(**ATTEMPT, reason="no answer within 10 s"),
-    "unconfirmed_resolved": lambda e: e.unconfirmed_resolved(
-        channel="default", resolution="confirmed", count=1
-    ),
+    "unconfirmed_resolved": lambda e: e.unconfirmed_resolved(resolution="confirmed", count=1),
     "lease_expired": lambda e: e.lease_expired(channel="default", count=16),
+    "settled_stale": lambda e: e.settled_stale(channel="default", count=1),
+    "channel_unknown": lambda e: e.channel_unknown(count=3),
     "slot_missed": lambda e: e.slot_missed(channel="default", count=2),
     "channel_paused": lambda e: e.channel_paused(channel="default", reason="PAUSE_ACCOUNT"),
     "channel_resumed": lambda e: e.channel_resumed(channel="default"),
@@ -74,10 +92,9 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
 
 
 def sample_line(call: Callable[[Events], None]) -> str:
-    stream = io.TextIOWrapper(io.BytesIO())
-    metrics = Metrics(CollectorRegistry())
-    call(Events(metrics, configure(level="debug", format="json", stream=stream)))
-    (line,) = stream.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+    with observing() as observed:
+        call(observed.events)
+    (line,) = observed.text().splitlines()
     return re.sub(r'(?<="timestamp":")[^"]+', TIMESTAMP, line)
 
 
@@ -100,7 +117,8 @@ def test_the_docs_show_what_the_event_really_logs(name):
 def test_the_docs_know_no_event_that_is_gone():
     literals = {
         node.value
-        for node in ast.walk(ast.parse(inspect.getsource(events_module)))
+        for module in (events_module, outbox_events)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     documented = set(re.findall(r"^\| `([A-Z]+(?:_[A-Z]+)+)` \|", DOCS, re.MULTILINE))
@@ -108,13 +126,10 @@ def test_the_docs_know_no_event_that_is_gone():
 
 
 def test_the_docs_name_exactly_the_metrics_that_exist_with_their_labels():
-    metrics = Metrics(CollectorRegistry())
-    metrics.for_channel("default")
-    SAMPLES["daemon_started"](
-        Events(metrics, configure(level="critical", format="json", stream=None))
-    )
+    with observing() as observed:
+        SAMPLES["daemon_started"](observed.events)
     exposed: dict[str, set[str]] = {}
-    for family in metrics.collect():
+    for family in observed.metrics.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         exposed[name] = labels

@@ -36,11 +36,20 @@ if sys.argv[2] == "exception":
 """
 
 
+@pytest.fixture(scope="module")
+def made() -> Iterator[Path]:
+    """A stopped server of the default version, whichever one the other tests run on."""
+    with scratch() as directory:
+        with postgres_of(directory):
+            pass
+        yield directory
+
+
 @pytest.fixture
-def directory(cluster: Path) -> Iterator[Path]:
-    """A stopped server's directory, the test's own."""
+def directory(made: Path) -> Iterator[Path]:
+    """A copy of it, the test's own."""
     with scratch() as own:
-        yield copied(cluster, own)
+        yield copied(made, own)
 
 
 def postgres_of(directory: Path, **options) -> EmbeddedPostgres:
@@ -183,12 +192,12 @@ def test_another_major_version_s_data_is_refused(directory: Path) -> None:
         postgres_of(directory).start()
 
 
-async def test_a_path_too_long_for_a_socket_gets_its_socket_elsewhere(cluster: Path) -> None:
+async def test_a_path_too_long_for_a_socket_gets_its_socket_elsewhere(made: Path) -> None:
     with scratch() as own:
         own.chmod(0o755)
         deep = own / ("deep" * 30)
         deep.mkdir()
-        with postgres_of(copied(cluster, deep)) as server:
+        with postgres_of(copied(made, deep)) as server:
             sockets = server._socket_directory()
             assert await value(server.dsn(), "SELECT true")
             assert sockets.stat().st_mode & 0o077 == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.support import SETTINGS, copied, eventually, scratch
+from tests.support import chosen_postgres, copied, eventually, scratch
 from waemitter.db import pool as pool_module
 from waemitter.db.embedded import EmbeddedPostgres
 from waemitter.db.pool import connect_listener, is_outage, open_connection, open_pool, outages
@@ -111,8 +111,10 @@ async def test_outages_are_told_from_mistakes(dsn: str) -> None:
 
 async def test_a_listener_hears_and_notices_a_dead_line_soon(cluster: Path) -> None:
     port = str(free_port())
-    settings = SETTINGS | {"listen_addresses": "127.0.0.1", "port": port}
-    with scratch() as directory, EmbeddedPostgres(copied(cluster, directory), settings=settings):
+    with (
+        scratch() as directory,
+        chosen_postgres(copied(cluster, directory), listen_addresses="127.0.0.1", port=port),
+    ):
         listener = await connect_listener(f"postgresql://postgres@127.0.0.1:{port}/waemitter")
         heard: asyncio.Queue[object] = asyncio.Queue()
         await listener.add_listener("bell", lambda *call: heard.put_nowait(call[3]))

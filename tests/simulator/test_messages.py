@@ -124,7 +124,7 @@ async def test_an_error_mix_of_one_refuses_everything(client, meta):
     assert (answer[0], code(answer)) == (500, 131016)
 
 
-async def test_templates_are_free_until_declared(client, meta):
+async def test_templates_are_free_until_declared(client):
     status, reply = await client.post(template())
     assert status == 200
     assert reply["messages"][0]["message_status"] == "accepted"

@@ -31,9 +31,9 @@ def test_changes_may_come_from_json():
             "latency": 1,
         }
     )
-    assert changed.error_mix == {131000: 0.5}
-    assert changed.sent_delay == (1, 2)
-    assert changed.webhook_url == "http://x"
+    assert changed == Options(
+        error_mix={131000: 0.5}, sent_delay=(1, 2), webhook_url="http://x", latency=1
+    )
 
 
 @pytest.mark.parametrize(

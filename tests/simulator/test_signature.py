@@ -3,7 +3,11 @@ import pytest
 from waemitter.simulator.webhooks import Update, encode, envelope, signature
 
 SECRET = "waemitter-example-app-secret"
-TEXT = "תודה! 👩\u200d👩\u200d👧\u200d👦 Grüße aus Köln 🇩🇪 — 價格 ¥1 200 / 50% <ok> @mara \u200f\n第二行"
+TEXT = (
+    "תודה! 👩\u200d👩\u200d👧\u200d👦 Grüße aus Köln 🇩🇪 — 價格 ¥1 200 / 50% <ok> @mara "
+    "\u200f\n第二行"
+)
+WAMID = "wamid.HBgMOTcyNTAwMDAwMjA2FQIAEhgUM0E5NjNBRkZDRUE1RDY0NzFBRjAA"
 DOCUMENT = {
     "object": "whatsapp_business_account",
     "entry": [
@@ -21,7 +25,7 @@ DOCUMENT = {
                         "messages": [
                             {
                                 "from": "972500000206",
-                                "id": "wamid.HBgMOTcyNTAwMDAwMjA2FQIAEhgUM0E5NjNBRkZDRUE1RDY0NzFBRjAA",
+                                "id": WAMID,
                                 "timestamp": "1793700014",
                                 "type": "text",
                                 "text": {"body": TEXT},

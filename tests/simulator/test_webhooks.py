@@ -1,5 +1,6 @@
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -68,7 +69,7 @@ async def test_waits_double_up_to_the_most(client, meta, receiver):
 
     await client.text(USER)
     await receiver.until(noted)
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)][-4:]
+    gaps = [later - earlier for earlier, later in pairwise(moments)][-4:]
     for gap, least in zip(gaps, (0.02, 0.04, 0.05, 0.05), strict=True):
         assert gap >= least - 0.005
 

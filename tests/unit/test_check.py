@@ -63,10 +63,10 @@ def test_check_prints_each_value_with_its_origin_and_no_secret():
 
 def test_check_prints_a_table_on_a_terminal():
     terminal = {"FORCE_COLOR": "1", "NO_COLOR": None, "COLUMNS": "200"}
-    result = run_check(SECRETS | terminal | {"WAEMITTER_HTTP__HOST": "[::1]"})
+    result = run_check(SECRETS | terminal | {"WAEMITTER_HTTP__HOST": "[bold]"})
 
     host = next(line for line in result.stdout.splitlines() if "http.host" in line)
-    assert host.split() == ["http.host", "[::1]", "environment", "WAEMITTER_HTTP__HOST"]
+    assert host.split() == ["http.host", "[bold]", "environment", "WAEMITTER_HTTP__HOST"]
     assert "\x1b[1m" in result.stdout.splitlines()[0]
     assert "s3cret" not in result.output
 

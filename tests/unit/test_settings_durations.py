@@ -30,6 +30,12 @@ def test_what_is_no_duration_is_refused_with_a_value_error(value):
     assert value.strip()[0].isdigit()
 
 
+@pytest.mark.parametrize("number", [-1, -0.5, float("inf"), float("nan"), 10**400])
+def test_a_negative_or_endless_number_is_no_duration(number):
+    with pytest.raises(ValueError, match="must be a duration such as"):
+        parse_duration(number)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(300, "5m"), (0.25, "250ms"), (DAY, "1d"), (1.2, "1.2s"), (90, "90s"), (0, "0s")],

@@ -117,10 +117,10 @@ def problems(environ=None, **options) -> list[str]:
             "WHATSAPP_VERIFY_TOKEN_FILE: cannot read absent: no such file or directory",
         ),
         (
-            {"WAEMITTER_OUTBOX__LEASE": "5s", "WAEMITTER_OUTBOX__REQUEST_TIMEOUT": "4.5s"},
+            {"WAEMITTER_OUTBOX__LEASE": "5s", "WAEMITTER_OUTBOX__REQUEST_TIMEOUT": "4.3s"},
             (
-                "WAEMITTER_OUTBOX__LEASE (5s) must be more than 5.2s: "
-                "WAEMITTER_OUTBOX__REQUEST_TIMEOUT (4.5s), 200ms until a claimed row's slot and "
+                "WAEMITTER_OUTBOX__LEASE (5s) must be more than 5s: "
+                "WAEMITTER_OUTBOX__REQUEST_TIMEOUT (4.3s), 200ms until a claimed row's slot and "
                 "500ms to write the outcome; else another daemon takes over a row whose request "
                 "is still under way"
             ),

@@ -15,7 +15,12 @@ from waemitter.daemon import run_daemon
 from waemitter.db.embedded import EmbeddedPostgres
 from waemitter.settings import InvalidSettings, Loaded, missing_to_run
 
-STATE: Final = Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")) / "waemitter"
+# Root's home is closed to the account that Postgres runs as under root.
+STATE: Final = (
+    Path("/var/lib")
+    if os.geteuid() == 0
+    else Path(os.environ.get("XDG_STATE_HOME", "~/.local/state"))
+) / "waemitter"
 
 
 def run(

@@ -53,7 +53,6 @@ _NOT_FOR_THE_SERVER: Final = frozenset(
 """URL parameters for libpq and for Prisma, which providers print in the URLs they hand out; the
 driver would send them to the server as settings, and the server would refuse the connection."""
 
-
 _NOT_A_URL: Final = (
     "the database URL is not one: expected postgresql://user:password@host:5432/database, with"
     " special characters of the password percent-encoded (@ as %40, / as %2F, # as %23)"

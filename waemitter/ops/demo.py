@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from waemitter.db.pool import open_pool
 from waemitter.errors import WaemitterError
@@ -90,24 +90,23 @@ async def _follow(on: Stage, daemon: Child, store: OpsStore, view: View) -> None
     """Show the progress until nothing more is to be heard of any message."""
     seen: tuple[object, ...] = ()
     moved = time.monotonic()
+    looks_the_same = 0
     while True:
         funnel = await store.funnel()
         report = await on.control("GET", "report")
         replies = report["customer_messages"]
         view.progress(funnel, replies)
-        if funnel.waiting == 0 and _all_told(report) and await store.unfinished() == 0:
+        ended = funnel.waiting == 0 and report["pending_webhooks"] == 0
+        if ended and looks_the_same and await store.unfinished() == 0:
             return
+        looks_the_same += 1
         if (now := (*funnel, replies)) != seen:
-            seen, moved = now, time.monotonic()
+            seen, moved, looks_the_same = now, time.monotonic(), 0
         elif time.monotonic() - moved > PATIENCE:
             raise DemoFailed(f"nothing moves any more; the daemon said:\n{daemon.last_words()}")
         if daemon.process.returncode is not None:
             raise DemoFailed(f"the daemon ended; it said:\n{daemon.last_words()}")
         await asyncio.sleep(LOOK_EVERY)
-
-
-def _all_told(report: dict[str, Any]) -> bool:
-    return bool(report["webhooks"]["pending"] == 0)
 
 
 async def _singles(on: Stage, store: OpsStore, count: int) -> list[float]:

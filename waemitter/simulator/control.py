@@ -41,7 +41,8 @@ class Control:
         router.add_post(f"{base}/webhook", _guarded(self.webhook))
 
     async def report(self, _: web.Request) -> web.Response:
-        return _json(self._world.ledger.report())
+        pending = self._world.courier.pending
+        return _json({**self._world.ledger.report(), "pending_webhooks": pending})
 
     async def messages(self, request: web.Request) -> web.Response:
         """Serve a page of the ledger; `next` is the `after` of the following page, or null."""
@@ -125,8 +126,8 @@ class Control:
         world = self._world
         if world.options.webhook_url is None:
             raise ValueError("webhook_url: not set")
-        if isinstance(raw := wish.get("raw"), str):
-            body = raw.encode()
+        if "raw" in wish:
+            body = str(wish["raw"]).encode()
         else:
             body = encode(wish["body"], world.options.webhook_escapes)
         world.courier.deliver(body, signed=bool(wish.get("signed", True)))

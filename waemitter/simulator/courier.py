@@ -80,6 +80,11 @@ class Courier:
         self._finish(len(self._due))
         self._due.clear()
 
+    @property
+    def pending(self) -> int:
+        """Updates and POSTs that are scheduled, on their way, or waiting to be tried again."""
+        return self._unfinished
+
     async def settle(self) -> None:
         """Return when everything scheduled so far, redeliveries too, was taken or given up."""
         await self._idle.wait()

@@ -91,7 +91,7 @@ class GraphClient:
                 content = await response.read()
         except _BEFORE_WRITING as error:
             return NotSent(_reason(error))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             return NoAnswer(_reason(error))
         headers = response.headers
         return Answered(
@@ -103,7 +103,12 @@ class GraphClient:
 
 
 def open_session(*, connections: int) -> aiohttp.ClientSession:
-    """Open the pool of connections that all numbers share; to be closed by whoever opened it."""
+    """Open the pool of connections that all numbers share; to be closed by whoever opened it.
+
+    The rest stays at aiohttp's defaults: other buffers, limits for each host and decompression
+    changed nothing that could be measured, and its 15 seconds of keep-alive make it rare that a
+    server closes an idle connection in the moment a message leaves on it.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
