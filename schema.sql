@@ -445,6 +445,7 @@ create or replace function waemitter.claim_messages(
 ) language plpgsql
   set waemitter.quiet = 'on'
   -- the plans are cached while the table may still be empty: never let one be a scan of what is a million rows tomorrow
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
@@ -452,7 +453,7 @@ declare
   v_channel text := channel;
   v_tat timestamptz; v_rate float8; v_paused timestamptz; v_channel_policy text; v_seen boolean;
   v_now timestamptz; v_token bigint; v_priority smallint; v_left integer; v_scan integer; v_parked integer := 0;
-  v_take bigint[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
+  v_take bigint[]; v_due timestamptz[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
   v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
   v_not_before timestamptz; v_held bigint[]; v_held_n integer := 0; v_resent_n integer := 0;
 begin
@@ -500,8 +501,8 @@ begin
                     and (b.available_at <= v_now or b.hold = 'lane')))) as blocked
         from due d where d.status = 'queued' and (d.expires_at is null or d.expires_at > v_now)),
       take as materialized (
-        select o.id from (select c.id, c.available_at as due from checked c where not c.blocked
-                          order by c.available_at, c.id limit v_left) t
+        select o.id, t.due from (select c.id, c.available_at as due from checked c where not c.blocked
+                                 order by c.available_at, c.id limit v_left) t
         join waemitter.outbox_messages o on o.id = t.id
         where o.status = 'queued' and o.available_at <= v_now
         order by t.due, o.id for no key update of o skip locked),
@@ -514,10 +515,10 @@ begin
             and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold = 'lane')))
           order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) b
         where c.blocked)
-      select array(select id from take), array(select id from park),
+      select array(select id from take), array(select due from take), array(select id from park),
              array(select id from due where status = 'sending'), array(select id from due where status = 'unconfirmed'),
              array(select id from due where status = 'queued' and expires_at <= v_now), (select count(*) from due)
-        into v_take, v_park, v_sending, v_unconfirmed, v_expired, v_n;
+        into v_take, v_due, v_park, v_sending, v_unconfirmed, v_expired, v_n;
 
       if cardinality(v_take) > 0 then
         insert into waemitter.outbox_attempts (message_id, token, whatsapp_message_id)
@@ -527,8 +528,7 @@ begin
           update waemitter.outbox_messages o
           set status = 'sending', available_at = v_now + lease, due_at = o.available_at, hold = null, token = v_token,
               attempts = o.attempts + 1, claimed_at = v_now
-          from (select t.id, t.n, p.available_at as due from unnest(v_take) with ordinality as t (id, n)
-                join waemitter.outbox_messages p on p.id = t.id) t
+          from unnest(v_take, v_due) with ordinality as t (id, due, n)
           where o.id = t.id
           returning o.id, o.token, o.recipient, o.message_type, o.payload, o.attempts, o.max_attempts,
             coalesce(o.correlation_id, o.id::text),
@@ -647,18 +647,19 @@ $$;
 create or replace function waemitter.settle_messages(
   ids bigint[], tokens bigint[], outcomes text[], wamids text[], delays double precision[], codes integer[], reasons text[]
 ) returns table (stale bigint[], woken integer) language plpgsql
-  set waemitter.quiet = 'on' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set waemitter.quiet = 'on' set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_settled bigint[];
   v_freed bigint[];
 begin
-  with given as materialized (
-    select * from unnest(ids, tokens, outcomes, wamids, delays, codes, reasons)
-      as g (id, token, outcome, wamid, delay, code, reason)),
-  locked as materialized (
-    select o.id, o.status as was from waemitter.outbox_messages o join given g on g.id = o.id
+  with locked as materialized (  -- the join comes first: what is joined after the lock would be a loop of loops
+    select o.id, o.status as was, g.token, g.outcome, g.wamid, g.delay, g.code, g.reason
+    from unnest(ids, tokens, outcomes, wamids, delays, codes, reasons)
+      as g (id, token, outcome, wamid, delay, code, reason)
+    join waemitter.outbox_messages o on o.id = g.id
     order by o.id for no key update of o),
   moved as (
     update waemitter.outbox_messages o set
@@ -682,14 +683,14 @@ begin
                         else g.code end,
       error_message = case when g.outcome in ('sent', 'dry_run') then null when g.outcome = 'release' then o.error_message
                            else g.reason end
-    from given g join locked l on l.id = g.id
+    from locked g
     where o.id = g.id and o.token = g.token and case g.outcome
       when 'sent' then o.status in ('sending', 'unconfirmed', 'queued') or o.whatsapp_message_id is null
       when 'dry_run' then o.status = 'sending'
       when 'release' then o.status = 'sending'
       when 'unconfirmed' then o.status = 'sending'
       else o.status in ('sending', 'unconfirmed') end
-    returning o.id, o.lane, o.status, l.was, g.outcome, g.code, g.reason, o.attempts),
+    returning o.id, o.lane, o.status, g.was, g.outcome, g.code, g.reason, o.attempts),
   told as (
     insert into waemitter.outbox_transitions (message_id, at, from_status, to_status, detail)
     select id, v_now, was, status, jsonb_strip_nulls(jsonb_build_object('code', code, 'reason', reason, 'attempt', attempts))
@@ -717,7 +718,8 @@ create or replace function waemitter.apply_statuses(
   message_ids bigint[], tokens bigint[], wamids text[], words text[], times timestamptz[], codes integer[],
   reasons text[], categories text[], billables boolean[]
 ) returns table (status text, result text, n bigint, resolved bigint, freed integer) language plpgsql
-  set waemitter.quiet = 'on' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set waemitter.quiet = 'on' set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare v_ended bigint[]; v_counts jsonb; v_woken integer;
@@ -750,25 +752,25 @@ begin
       (array_agg(category) filter (where category is not null))[1] as category, bool_or(billable) as billable
     from found where id is not null and rank > 0 and (latest or word <> 'failed') group by id),
   locked as materialized (
-    select o.id, o.status as was, waemitter.status_rank(o.status) as had from waemitter.outbox_messages o
-    join news on news.id = o.id order by o.id for no key update of o),
+    select w.*, o.status as was, waemitter.status_rank(o.status) as had from waemitter.outbox_messages o
+    join news w on w.id = o.id order by o.id for no key update of o),
   moved as (
     update waemitter.outbox_messages o set
-      status = case when w.rank <= l.had then o.status
+      status = case when w.rank <= w.had then o.status
                     else (array['sent', 'failed', 'delivered', 'read'])[w.rank - 1] end,
-      available_at = case when w.rank > l.had then null else o.available_at end,
-      hold = case when w.rank > l.had then null else o.hold end,
+      available_at = case when w.rank > w.had then null else o.available_at end,
+      hold = case when w.rank > w.had then null else o.hold end,
       whatsapp_message_id = coalesce(o.whatsapp_message_id, w.wamid),
       sent_at = coalesce(o.sent_at, w.sent_at, w.delivered_at, w.read_at),
       delivered_at = coalesce(o.delivered_at, w.delivered_at, w.read_at),
       read_at = coalesce(o.read_at, w.read_at),
-      failed_at = case when w.rank <= l.had then o.failed_at when w.rank = 3 then w.failed_at end,
-      error_code = case when w.rank <= l.had then o.error_code when w.rank = 3 then w.code end,
-      error_message = case when w.rank <= l.had then o.error_message when w.rank = 3 then w.reason end,
+      failed_at = case when w.rank <= w.had then o.failed_at when w.rank = 3 then w.failed_at end,
+      error_code = case when w.rank <= w.had then o.error_code when w.rank = 3 then w.code end,
+      error_message = case when w.rank <= w.had then o.error_message when w.rank = 3 then w.reason end,
       pricing_category = coalesce(o.pricing_category, w.category), billable = coalesce(o.billable, w.billable)
-    from news w join locked l on l.id = w.id
-    where o.id = w.id and (w.rank > l.had or (w.category is not null and o.pricing_category is null))
-    returning o.id, o.channel, o.lane, o.status, o.error_code, o.error_message, l.was, l.had, w.rank),
+    from locked w
+    where o.id = w.id and (w.rank > w.had or (w.category is not null and o.pricing_category is null))
+    returning o.id, o.channel, o.lane, o.status, o.error_code, o.error_message, w.was, w.had, w.rank),
   told as (
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
     select id, was, status, jsonb_strip_nulls(jsonb_build_object('by', 'status webhook', 'code', error_code, 'reason', error_message))

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -12,6 +12,15 @@ from prometheus_client import CollectorRegistry
 from waemitter.observe.events import Events
 from waemitter.observe.logging import configure
 from waemitter.observe.metrics import Metrics
+
+
+class Attempt(TypedDict):
+    """What every event about one attempt tells."""
+
+    channel: str
+    message_id: int
+    correlation_id: str
+    attempt: int
 
 
 @dataclass(frozen=True)

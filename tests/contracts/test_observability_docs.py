@@ -4,11 +4,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict
 
 import pytest
 
-from tests.observing import observing
+from tests.observing import Attempt, observing
 from waemitter.observe import events as events_module
 from waemitter.observe import outbox_events
 from waemitter.observe.events import Events
@@ -17,14 +16,6 @@ from waemitter.observe.logging import LIBRARY_EVENT
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "observability.md").read_text()
 TIMESTAMP = "2026-07-01T09:30:00.123456Z"
-
-
-class Attempt(TypedDict):
-    channel: str
-    message_id: int
-    correlation_id: str
-    attempt: int
-
 
 ATTEMPT = Attempt(
     channel="default",

@@ -54,9 +54,7 @@ def test_slots_kept_within_their_lateness_never_fill_a_second_too_far(
 ) -> None:
     rate = 0.97 * limit
     leaves = sorted(n / rate + late for n, late in enumerate(lateness))
-    fullest = max(
-        sum(1 for other in leaves if start <= other < start + 1.0) for start in leaves
-    )
+    fullest = max(sum(1 for other in leaves if start <= other < start + 1.0) for start in leaves)
     assert fullest <= math.floor((1 + LATE) * rate) + 1
     assert fullest <= max(limit, 1)
 

@@ -113,7 +113,7 @@ def test_what_never_left_is_a_retry() -> None:
     hold=st.none() | st.floats(0, 1e6),
     jitter=st.floats(0.9, 1.1),
 )
-def test_every_refusal_has_an_end_or_a_wait(  # noqa: PLR0913 the whole input
+def test_every_refusal_has_an_end_or_a_wait(
     error_class: ErrorClass,
     attempt: int,
     max_attempts: int | None,

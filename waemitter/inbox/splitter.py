@@ -34,6 +34,7 @@ KINDS: Final[Mapping[type[Item], EventKind]] = {
     ErrorNotice: "error",
     FieldChange: "change",
 }
+AT_ONCE: Final = 300  # statuses in one statement
 LEASE: Final = datetime.timedelta(seconds=60)
 TRIES: Final = 3
 RETRY_DELAY: Final = datetime.timedelta(seconds=30)
@@ -96,8 +97,9 @@ class Splitter:
                     updates.append(_update(item))
         applied = Applied({}, 0, 0)
         async with self._store.transaction() as connection:
-            if updates:
-                applied = await self._outbox.apply_statuses(connection, updates)
+            for first in range(0, len(updates), AT_ONCE):
+                some = updates[first : first + AT_ONCE]
+                applied = _sum(applied, await self._outbox.apply_statuses(connection, some))
             await self._store.done(connection, [webhook.id for webhook in webhooks])
         self._tell(webhooks, kinds, applied, self._clock() - started)
 
@@ -127,6 +129,12 @@ class Splitter:
             await self._store.failed(webhook.id, error=reason, attempts=TRIES, delay=RETRY_DELAY)
         except DatabaseUnreachable as outage:
             self._events.database_lost(error=str(outage))
+
+
+def _sum(one: Applied, other: Applied) -> Applied:
+    counts = Counter(one.counts)
+    counts.update(other.counts)
+    return Applied(dict(counts), one.resolved + other.resolved, one.freed + other.freed)
 
 
 def _update(status: Status) -> StatusUpdate:

@@ -114,8 +114,10 @@ class DueLoop(Generic[Row]):
                 self._ready.clear()
 
     def _claimable(self) -> int:
-        wanted = self._capacity.workers() + self._capacity.reserve() - self._working
-        return min(self._batch_size, wanted - len(self._ready))
+        room = self._capacity.workers() + self._capacity.reserve()
+        free = room - self._working - len(self._ready)
+        # Half empty, not merely one short: under load a claim for each row would cost more than the row.
+        return min(self._batch_size, free) if 2 * free >= min(self._batch_size, room) else 0
 
     async def _room(self, stop: Stop) -> bool:
         """Wait until something can be taken. False: stop."""

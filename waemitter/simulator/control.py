@@ -126,10 +126,8 @@ class Control:
         world = self._world
         if world.options.webhook_url is None:
             raise ValueError("webhook_url: not set")
-        if "raw" in wish:
-            body = str(wish["raw"]).encode()
-        else:
-            body = encode(wish["body"], world.options.webhook_escapes)
+        escapes = world.options.webhook_escapes
+        body = str(wish["raw"]).encode() if "raw" in wish else encode(wish["body"], escapes)
         world.courier.deliver(body, signed=bool(wish.get("signed", True)))
         return _json({"success": True, "bytes": len(body)})
 

@@ -1,0 +1,94 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.observing import Observed, observing
+from waemitter.web.app import build_app, serve
+from waemitter.web.health import Component, Health
+from waemitter.web.webhooks import WebhookReceiver
+from waemitter.whatsapp.signature import sign
+
+SECRET = "the app's secret"
+VERIFY_TOKEN = "typed into the dashboard"
+
+
+def signed_post(body: bytes) -> bytes:
+    """A whole webhook as it goes over the wire."""
+    head = (
+        "POST /webhooks/whatsapp HTTP/1.1",
+        "Host: localhost",
+        f"Content-Length: {len(body)}",
+        f"X-Hub-Signature-256: {sign(SECRET, body)}",
+    )
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+@dataclass
+class MemoryJournal:
+    """Keeps what it is given, once `open` is set; raises `failure` instead when there is one."""
+
+    entries: list[tuple[str, bytes, Mapping[str, str]]] = field(default_factory=list)
+    failure: Exception | None = None
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
+
+    async def record(self, *, source: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self.asked.set()
+        await self.open.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.entries.append((source, body, headers))
+
+
+@dataclass(frozen=True)
+class Site:
+    url: str
+    journal: MemoryJournal
+    observed: Observed
+    client: aiohttp.ClientSession
+
+    def requests(self, result: str) -> float | None:
+        return self.observed.value("webhook_requests_total", source="whatsapp", result=result)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    app_secrets: Sequence[str] = (SECRET,),
+    verify_token: str | None = VERIFY_TOKEN,
+    probes: Sequence[Callable[[], Component]] = (),
+    stopping: Callable[[], bool] = lambda: False,
+    read_timeout: float = 10,
+    keepalive_timeout: float = 75,
+) -> AsyncIterator[Site]:
+    """A server on a port of its own, with a journal in memory."""
+    with observing() as observed:
+        journal = MemoryJournal()
+        receiver = WebhookReceiver(
+            app_secrets=app_secrets,
+            verify_token=verify_token,
+            journal=journal,
+            events=observed.events,
+            read_timeout=read_timeout,
+        )
+        app = build_app(
+            webhooks=receiver,
+            health=Health(version="1.2.3", stopping=stopping, probes=probes),
+            metrics=observed.metrics,
+            events=observed.events,
+        )
+        async with (
+            serve(app, host="127.0.0.1", port=0, keepalive_timeout=keepalive_timeout) as url,
+            aiohttp.ClientSession(base_url=url) as client,
+        ):
+            yield Site(url, journal, observed, client)
