@@ -212,9 +212,15 @@ create index if not exists webhook_logs_created on waemitter.webhook_logs (creat
 -- The bell.
 
 -- The daemon's side of the two gears (runtime/gears.py), each called on its LISTEN connection: the lock lives and dies with it.
-create or replace function waemitter.start_patrol() returns boolean language sql volatile as $$
-  select pg_try_advisory_lock(1463895373, 'waemitter.outbox_messages'::regclass::oid::integer)
-$$;
+-- Whoever takes the lock says so in the same breath: it may freeze with the lock in its hand, and the others must know.
+create or replace function waemitter.start_patrol() returns boolean language plpgsql volatile as $$
+begin
+  if not pg_try_advisory_lock(1463895373, 'waemitter.outbox_messages'::regclass::oid::integer) then
+    return false;
+  end if;
+  notify waemitter_gears;
+  return true;
+end $$;
 
 create or replace function waemitter.end_patrol() returns void language plpgsql volatile as $$
 begin
@@ -751,9 +757,12 @@ begin
       (array_agg(wamid) filter (where wamid is not null))[1] as wamid,
       (array_agg(category) filter (where category is not null))[1] as category, bool_or(billable) as billable
     from found where id is not null and rank > 0 and (latest or word <> 'failed') group by id),
+  -- Meta tells whole seconds by its own clock: a message must not seem to arrive before it left
   locked as materialized (
-    select w.*, o.status as was, waemitter.status_rank(o.status) as had from waemitter.outbox_messages o
-    join news w on w.id = o.id order by o.id for no key update of o),
+    select w.*, o.status as was, waemitter.status_rank(o.status) as had,
+      coalesce(o.sent_at, case when coalesce(w.sent_at, w.delivered_at, w.read_at) is not null
+        then greatest(coalesce(w.sent_at, w.delivered_at, w.read_at), o.claimed_at) end) as left_at
+    from waemitter.outbox_messages o join news w on w.id = o.id order by o.id for no key update of o),
   moved as (
     update waemitter.outbox_messages o set
       status = case when w.rank <= w.had then o.status
@@ -761,9 +770,12 @@ begin
       available_at = case when w.rank > w.had then null else o.available_at end,
       hold = case when w.rank > w.had then null else o.hold end,
       whatsapp_message_id = coalesce(o.whatsapp_message_id, w.wamid),
-      sent_at = coalesce(o.sent_at, w.sent_at, w.delivered_at, w.read_at),
-      delivered_at = coalesce(o.delivered_at, w.delivered_at, w.read_at),
-      read_at = coalesce(o.read_at, w.read_at),
+      sent_at = w.left_at,
+      delivered_at = coalesce(o.delivered_at, case when w.rank >= 4 then
+        greatest(coalesce(w.delivered_at, w.read_at), w.left_at + interval '1 microsecond') end),
+      read_at = coalesce(o.read_at, case when w.rank = 5 then
+        greatest(w.read_at, coalesce(o.delivered_at, w.delivered_at) + interval '1 microsecond',
+                 w.left_at + interval '2 microseconds') end),
       failed_at = case when w.rank <= w.had then o.failed_at when w.rank = 3 then w.failed_at end,
       error_code = case when w.rank <= w.had then o.error_code when w.rank = 3 then w.code end,
       error_message = case when w.rank <= w.had then o.error_message when w.rank = 3 then w.reason end,

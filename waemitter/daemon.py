@@ -110,6 +110,8 @@ class _Daemon:
         self.session = session
         self.stop = stop
         self.asked_to_stop_at = time.monotonic()
+        self.sending = 0
+        self.drained = asyncio.Event()
         self.outbox = OutboxStore(pool)
         self.inbox = InboxStore(pool)
         listen = settings.database.listen_url or settings.database.url
@@ -133,7 +135,11 @@ class _Daemon:
             )
 
     def services(self, started: float) -> dict[str, Service]:
-        senders = {f"sender {c.name}": self._sender(c).run for c in self.settings.channels}
+        senders = {
+            f"sender {channel.name}": self._until_drained(self._sender(channel).run)
+            for channel in self.settings.channels
+        }
+        self.sending = len(senders)
         reconciler = Reconciler(
             self.outbox,
             events=self.events,
@@ -150,6 +156,15 @@ class _Daemon:
             "splitter": self._splitter().run,
             "lag": lambda stop: watch_lag(stop, self.events),
         }
+
+    def _until_drained(self, sender: Service) -> Service:
+        async def run(stop: Stop) -> None:
+            await sender(stop)
+            self.sending -= 1
+            if self.sending == 0:
+                self.drained.set()
+
+        return run
 
     def _sender(self, channel: ChannelSettings) -> Sender:
         outbox = self.settings.outbox
@@ -218,6 +233,8 @@ class _Daemon:
                     self.events.daemon_ready(took=time.monotonic() - started)
                 await stop.requested.wait()
                 self.asked_to_stop_at = time.monotonic()
+                # Until then /health/ready says 503, and the statuses of what is in flight are kept.
+                await self.drained.wait()
             self.journal.close()
 
     @asynccontextmanager

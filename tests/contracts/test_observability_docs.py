@@ -73,6 +73,12 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
         count=4, took=0.011402, kinds={"status": 37, "message": 1}
     ),
     "webhook_malformed": lambda e: e.webhook_malformed(reason="statuses[2].id is missing"),
+    "status_heard": lambda e: e.status_heard(
+        status="failed",
+        message_id=1017,
+        correlation_id="8f14e45f-ceea-467f-a0e6-b5c1d2a3f4e5",
+        error_code=131026,
+    ),
     "statuses_applied": lambda e: e.statuses_applied(
         {("delivered", "applied"): 35, ("sent", "stale"): 2}
     ),

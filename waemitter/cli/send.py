@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,30 +18,39 @@ from waemitter.outbox.store import OutboxStore
 from waemitter.whatsapp.requests import render
 
 POLL: Final = 0.2  # seconds: a person is waiting, and the daemon is another process
-ENDS: Final = frozenset({"delivered", "read", "failed", "cancelled", "expired", "suppressed"})
+NEVER_SENT: Final = frozenset({"failed", "cancelled", "expired", "suppressed"})
+ENDS: Final = NEVER_SENT | {"delivered", "read"}
+
+
+To = Annotated[str, typer.Argument(help="The recipient: +14155550123, or a user id.")]
+TextBody = Annotated[str | None, typer.Option("--text", help="A text message.")]
+Template = Annotated[str | None, typer.Option("--template", help="A template, by its name.")]
+Lang = Annotated[str, typer.Option("--lang", help="The template's language.")]
+Params = Annotated[list[str] | None, typer.Option("--param", help="Its parameters, in order.")]
+File = Annotated[
+    Path | None,
+    typer.Option("--json", help='A payload as in the Cloud API, {"image": {…}}; - is stdin.'),
+]
+Channel = Annotated[str, typer.Option("--channel", help="The channel to send from.")]
+Key = Annotated[
+    str | None, typer.Option("--idempotency-key", help="Sent once, however often this is run.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its final status.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Most seconds to wait.")]
 
 
 def send(  # noqa: PLR0913 an option each
-    to: Annotated[str, typer.Argument(help="The recipient: +14155550123, or a user id.")],
+    to: To,
     *,
-    text: Annotated[str | None, typer.Option(help="A text message.")] = None,
-    template: Annotated[str | None, typer.Option(help="A template, by its name.")] = None,
-    lang: Annotated[str, typer.Option(help="The template's language.")] = "en_US",
-    param: Annotated[
-        list[str] | None, typer.Option(help="The template's parameters, in order.")
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            "--json", help='A payload as in the Cloud API, {"image": {…}}; - reads stdin.'
-        ),
-    ] = None,
-    channel: Annotated[str, typer.Option(help="The channel to send from.")] = "default",
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Sent once, however often this is repeated.")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Follow it to its final status.")] = False,
-    timeout: Annotated[float, typer.Option(help="Most seconds to wait.")] = 60.0,
+    text: TextBody = None,
+    template: Template = None,
+    lang: Lang = "en_US",
+    param: Params = None,
+    file: File = None,
+    channel: Channel = "default",
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    timeout: Timeout = 60.0,
     config: Config = None,
 ) -> None:
     """Put one message into the outbox; a running daemon sends it. Prints its id as JSON."""
@@ -65,9 +75,14 @@ def send(  # noqa: PLR0913 an option each
 
     outcome = with_store(config, work)
     print_json(outcome)
-    if outcome["status"] in {"failed", "cancelled", "expired", "suppressed"}:
+    _end(outcome, timeout, waited=wait)
+
+
+def _end(outcome: Mapping[str, Any], timeout: float, *, waited: bool) -> None:
+    """Exit with 1 for a message that was not sent, as far as anybody waited to know."""
+    if outcome["status"] in NEVER_SENT:
         raise typer.Exit(1)
-    if wait and outcome["status"] in IN_QUEUE:
+    if waited and outcome["status"] in IN_QUEUE:
         typer.echo(
             f"waemitter: still {outcome['status']} after {timeout:g} s; is a daemon running? "
             f"`waemitter outbox show {outcome['id']}` tells more",

@@ -94,7 +94,7 @@ class Splitter:
                     continue
                 kinds[KINDS[type(item)]] += 1
                 if isinstance(item, Status) and item.kind is None:
-                    updates.append(_update(item))
+                    updates.append(self._update(item))
         applied = Applied({}, 0, 0)
         async with self._store.transaction() as connection:
             for first in range(0, len(updates), AT_ONCE):
@@ -122,6 +122,27 @@ class Splitter:
         if applied.freed:
             self._lanes_freed()
 
+    def _update(self, status: Status) -> StatusUpdate:
+        echo = read_echo(status.echo)
+        refused = classify_status_error(status.errors) if status.status == "failed" else None
+        self._events.status_heard(
+            status=status.status,
+            message_id=echo.message_id if echo else None,
+            correlation_id=echo.correlation_id or str(echo.message_id) if echo else None,
+            error_code=refused.code if refused else None,
+        )
+        return StatusUpdate(
+            message_id=echo.message_id if echo else None,
+            token=echo.token if echo else None,
+            wamid=status.wamid,
+            word=status.status,
+            at=status.timestamp,
+            code=refused.code if refused else None,
+            reason=refused.message if refused else None,
+            category=status.pricing_category,
+            billable=status.billable,
+        )
+
     async def _fail(self, webhook: Webhook, error: Exception) -> None:
         reason = f"{type(error).__name__}: it could not be applied"
         self._events.webhook_malformed(reason=reason)
@@ -135,19 +156,3 @@ def _sum(one: Applied, other: Applied) -> Applied:
     counts = Counter(one.counts)
     counts.update(other.counts)
     return Applied(dict(counts), one.resolved + other.resolved, one.freed + other.freed)
-
-
-def _update(status: Status) -> StatusUpdate:
-    echo = read_echo(status.echo)
-    refused = classify_status_error(status.errors) if status.status == "failed" else None
-    return StatusUpdate(
-        message_id=echo.message_id if echo else None,
-        token=echo.token if echo else None,
-        wamid=status.wamid,
-        word=status.status,
-        at=status.timestamp,
-        code=refused.code if refused else None,
-        reason=refused.message if refused else None,
-        category=status.pricing_category,
-        billable=status.billable,
-    )

@@ -181,6 +181,25 @@ class Events(OutboxEvents):
             msg="An item of a webhook was not understood; its neighbours were",
         )
 
+    def status_heard(
+        self,
+        *,
+        status: str,
+        message_id: int | None,
+        correlation_id: str | None,
+        error_code: int | None,
+    ) -> None:
+        """Tell of one status as it came; the ids are those that Meta echoes, so without a look-up."""
+        log = self._log.warning if error_code is not None else self._log.debug
+        log(
+            "STATUS_HEARD",
+            status=closed(status, STATUSES),
+            message_id=message_id,
+            correlation_id=correlation_id,
+            error_code=error_code,
+            msg="Meta told what became of a message",
+        )
+
     def statuses_applied(self, counts: Mapping[tuple[str, StatusResult], int]) -> None:
         """Tell how many statuses came, by Meta's word and by what became of them."""
         results: dict[str, int] = {}

@@ -81,9 +81,9 @@ async def demo(messages: int, view: View) -> AsyncIterator[tuple[Summary, str]]:
             await store.enqueue_campaign(messages - one_by_one, every_undeliverable=UNDELIVERABLE)
             view.told(f"INSERT: {messages - one_by_one} messages are in the outbox")
             await _follow(on, daemon, store, view)
-            pickups = await _singles(on, store, one_by_one)
+            committed = await _send_singly(store, one_by_one)
             await _follow(on, daemon, store, view)
-            yield await _summary(on, store, pickups), address
+            yield await _summary(on, store, await _pickups(on, committed)), address
 
 
 async def _follow(on: Stage, daemon: Child, store: OpsStore, view: View) -> None:
@@ -109,16 +109,19 @@ async def _follow(on: Stage, daemon: Child, store: OpsStore, view: View) -> None
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _singles(on: Stage, store: OpsStore, count: int) -> list[float]:
-    """Send one message after the other; milliseconds from each commit to its arrival, sorted."""
+async def _send_singly(store: OpsStore, count: int) -> dict[str, float]:
+    """Enqueue one message after the other; when each was committed, by its recipient."""
     committed: dict[str, float] = {}
     for n in range(count):
         to = f"1415777{n:04}"
         await store.enqueue_one(f"+{to}", f"Your code is {n:06}")
         committed[to] = time.time()
         await asyncio.sleep(PAUSE)
-    while await store.unfinished():
-        await asyncio.sleep(LOOK_EVERY)
+    return committed
+
+
+async def _pickups(on: Stage, committed: dict[str, float]) -> list[float]:
+    """Milliseconds from each commit to the arrival of its request, sorted."""
     page = await on.control("GET", "messages?limit=10000")
     arrived = {row["to"]: row["accepted_at"] for row in page["messages"]}
     return sorted(
@@ -129,7 +132,6 @@ async def _singles(on: Stage, store: OpsStore, count: int) -> list[float]:
 async def _summary(on: Stage, store: OpsStore, pickups: list[float]) -> Summary:
     funnel = await store.funnel()
     report = await on.control("GET", "report")
-    span = await store.span()
     return Summary(
         messages=funnel.total,
         sent=funnel.sent,
@@ -139,7 +141,7 @@ async def _summary(on: Stage, store: OpsStore, pickups: list[float]) -> Summary:
         retried=funnel.retried,
         duplicates=report["duplicates"],
         replies=report["customer_messages"],
-        rate=(funnel.total - len(pickups)) / span if span else 0.0,
+        rate=await store.pace(),
         peak=report["peak_per_second"],
         pickup_p50_ms=pickups[len(pickups) // 2] if pickups else 0.0,
         pickup_p99_ms=pickups[int(len(pickups) * 0.99)] if pickups else 0.0,

@@ -61,9 +61,12 @@ class OpsStore:
         count: int = await self._pool.fetchval(self.ARRIVED)
         return count
 
-    SPAN: Final = "select extract(epoch from max(sent_at) - min(sent_at))::float8 from waemitter.outbox_messages where campaign_id = 1"
+    PACE: Final = """
+        select (count(*) / nullif(extract(epoch from max(sent_at) - min(sent_at)), 0))::float8
+        from waemitter.outbox_messages where campaign_id = 1 and attempts = 1
+    """
 
-    async def span(self) -> float:
-        """Seconds from the campaign's first message sent to its last."""
-        seconds: float | None = await self._pool.fetchval(self.SPAN)
-        return seconds or 0.0
+    async def pace(self) -> float:
+        """Messages a second, from the campaign's first to its last; retries left out."""
+        rate: float | None = await self._pool.fetchval(self.PACE)
+        return rate or 0.0

@@ -46,13 +46,18 @@ class Echo(NamedTuple):
 
     message_id: int
     token: int
+    correlation_id: str | None = None
 
     def text(self) -> str:
-        return f"wm1.{self.message_id}.{self.token & _MASK:016x}"
+        """At most 168 characters of the 512 that Meta carries, so that the user's own have room."""
+        head = f"wm1.{self.message_id}.{self.token & _MASK:016x}"
+        correlation_id = self.correlation_id
+        return f"{head}.{correlation_id}" if correlation_id and _CARRIED(correlation_id) else head
 
 
 _MASK: Final = 2**64 - 1
-_ECHO: Final = re.compile(r"wm1\.(\d{1,19})\.([0-9a-f]{16})(?:\||$)")
+_ECHO: Final = re.compile(r"wm1\.(\d{1,19})\.([0-9a-f]{16})(?:\.([^|]{1,128}))?(?:\||$)", re.DOTALL)
+_CARRIED: Final = re.compile(r"[^|]{1,128}", re.DOTALL).fullmatch
 
 
 def read_echo(text: str | None) -> Echo | None:
@@ -61,4 +66,4 @@ def read_echo(text: str | None) -> Echo | None:
     if found is None:
         return None
     token = int(found[2], 16)
-    return Echo(int(found[1]), token - 2**64 if token >= 2**63 else token)
+    return Echo(int(found[1]), token - 2**64 if token >= 2**63 else token, found[3])

@@ -3,7 +3,7 @@
 The classes of errors and what each asks for are Meta's language (whatsapp/errors.py); the patience is ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -51,6 +51,21 @@ REPAIR_WAIT: Final = 60.0  # a paused number or account is tried again with one 
 DEFER_WAIT: Final = 86_400.0  # "24 hours or more", for what Meta chose not to deliver
 
 
+PAUSES: Final[Mapping[ErrorClass, float]] = {
+    ErrorClass.THROTTLE_NUMBER: NUMBER_WAIT,
+    ErrorClass.THROTTLE_APP: APP_WAIT,
+    ErrorClass.PAUSE_NUMBER: REPAIR_WAIT,
+    ErrorClass.PAUSE_ACCOUNT: REPAIR_WAIT,
+}
+"""What concerns the number or the account stops the whole channel; seconds unless Meta names them."""
+
+WAITS: Final[Mapping[ErrorClass, float]] = {
+    ErrorClass.THROTTLE_PAIR: PAIR_WAIT,
+    ErrorClass.DEFER: DEFER_WAIT,
+}
+"""What concerns this one message, or its recipient, and is no fault of it."""
+
+
 def decide(
     answer: Accepted | Refused,
     *,
@@ -59,46 +74,30 @@ def decide(
     patience: Patience,
     jitter: float,
 ) -> Decision:
-    """`attempt` counts from 1; `max_attempts` (retries after the first try) overrides the setting; `jitter` is a factor."""
+    """What to do with a message after Meta's `answer` to an `attempt`, counted from 1.
+
+    `max_attempts`, retries after the first try, overrides the setting; `jitter` is a factor near 1.
+    """
     if isinstance(answer, Accepted):
         return Decision(Outcome.SENT, wamid=answer.wamid)
-    match answer.error_class:
-        case ErrorClass.UNKNOWN:
-            return _refuse(answer, Outcome.UNCONFIRMED, delay=patience.grace)
-        case ErrorClass.RETRY:
-            retries = patience.max_attempts if max_attempts is None else max_attempts
-            tries = min(retries + 1, answer.max_tries or retries + 1)
-            if attempt >= tries:
-                return _refuse(answer, Outcome.FAILED)
-            delay = patience.delays[min(attempt, len(patience.delays)) - 1] * jitter
-            return _refuse(answer, Outcome.RETRY, delay=max(delay, answer.hold or 0.0))
-        case ErrorClass.THROTTLE_PAIR:
-            return _refuse(answer, Outcome.DEFER, delay=(answer.hold or PAIR_WAIT) * jitter)
-        case ErrorClass.THROTTLE_NUMBER:
-            return _pause(answer, answer.hold or NUMBER_WAIT)
-        case ErrorClass.THROTTLE_APP:
-            return _pause(answer, answer.hold or APP_WAIT)
-        case ErrorClass.PAUSE_NUMBER | ErrorClass.PAUSE_ACCOUNT:
-            return _pause(answer, answer.hold or REPAIR_WAIT)
-        case ErrorClass.DEFER:
-            return _refuse(answer, Outcome.DEFER, delay=(answer.hold or DEFER_WAIT) * jitter)
-        case ErrorClass.FAIL | ErrorClass.FAIL_TEMPLATE | ErrorClass.INBOUND | ErrorClass.MGMT:
-            return _final(answer, attempt)
+    kind = answer.error_class
+    if kind is ErrorClass.UNKNOWN:
+        return _refused(answer, Outcome.UNCONFIRMED, delay=patience.grace)
+    if kind in PAUSES:
+        return _refused(answer, Outcome.DEFER, delay=0.0, pause=answer.hold or PAUSES[kind])
+    if kind in WAITS:
+        return _refused(answer, Outcome.DEFER, delay=(answer.hold or WAITS[kind]) * jitter)
+    tries = 1
+    if kind is ErrorClass.RETRY:
+        retries = patience.max_attempts if max_attempts is None else max_attempts
+        tries = min(retries + 1, answer.max_tries or retries + 1)
+    if attempt >= tries:
+        return _refused(answer, Outcome.FAILED)
+    delay = patience.delays[min(attempt, len(patience.delays)) - 1] * jitter
+    return _refused(answer, Outcome.RETRY, delay=max(delay, answer.hold or 0.0))
 
 
-def _final(answer: Refused, attempt: int) -> Decision:
-    if (
-        answer.max_tries is not None and attempt < answer.max_tries
-    ):  # an unknown code: once more, to be sure
-        return _refuse(answer, Outcome.RETRY, delay=answer.hold or NUMBER_WAIT)
-    return _refuse(answer, Outcome.FAILED)
-
-
-def _pause(answer: Refused, seconds: float) -> Decision:
-    return Decision(
-        Outcome.DEFER, delay=0.0, code=answer.code, reason=answer.message, pause=seconds
-    )
-
-
-def _refuse(answer: Refused, outcome: Outcome, *, delay: float | None = None) -> Decision:
-    return Decision(outcome, delay=delay, code=answer.code, reason=answer.message)
+def _refused(
+    answer: Refused, outcome: Outcome, *, delay: float | None = None, pause: float | None = None
+) -> Decision:
+    return Decision(outcome, delay=delay, code=answer.code, reason=answer.message, pause=pause)

@@ -153,6 +153,7 @@ class Sender:
     async def work(self, row: Leased) -> None:
         attempt = row.attempt
         if row.slot is not None and (wait := row.slot - self._clock()) > 0:
+            self._events.slot_awaited(channel=self._channel, wait=wait)
             await asyncio.sleep(wait)
         now = self._clock()
         late = row.slot is not None and missed(row.slot, now=now)
@@ -178,7 +179,7 @@ class Sender:
                 recipient=attempt.recipient,
                 message_type=attempt.message_type,
                 payload=attempt.payload,
-                echo=Echo(attempt.id, attempt.token).text(),
+                echo=Echo(attempt.id, attempt.token, attempt.correlation_id).text(),
             )
         except PayloadError as error:
             self._tell_failure(attempt, error_class="PAYLOAD", code=None, reason=str(error))

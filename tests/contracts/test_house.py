@@ -1,0 +1,54 @@
+"""The house rules that a linter does not know."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "waemitter").rglob("*.py"))
+STATEMENT = re.compile(
+    r"\s*(select|insert into|update \w|delete from|with \w+ (as )?\(|create |alter |drop |notify |listen )"
+    r"|\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH \w+ AS|CREATE|ALTER|DROP)\b"
+)
+
+
+def name(module: Path) -> str:
+    return str(module.relative_to(ROOT))
+
+
+def may_hold_sql(module: Path) -> bool:
+    return (
+        module.name == "store.py"
+        or module.parent.name == "db"
+        or name(module) in {"waemitter/runtime/doorbell.py", "waemitter/runtime/gears.py"}
+    )
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_a_file_is_a_page_to_read_at_once(module: Path) -> None:
+    assert module.read_text().count("\n") <= 400
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_a_function_fits_on_a_screen(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno <= 50, node.name
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not may_hold_sql(m)], ids=name)
+def test_sql_is_at_home_in_the_schema_and_in_stores(module: Path) -> None:
+    tree = ast.parse(module.read_text())
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            assert not STATEMENT.match(node.value), node.value
+
+
+def test_the_wheel_s_schema_is_the_repository_s() -> None:
+    assert (ROOT / "waemitter/schema.sql").resolve() == ROOT / "schema.sql"
