@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from waemitter import __version__
 from waemitter.db import schema
 from waemitter.db.pool import connect_listener, open_connection, open_pool
+from waemitter.errors import WaemitterError
 from waemitter.inbox.journal import Journal
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore, Webhook
@@ -79,7 +80,10 @@ async def run_daemon(
             try:
                 drained = await supervise(daemon.services(started), stop)
             except BaseExceptionGroup as group:
-                for error in _causes(group):
+                causes = _causes(group)
+                if len(causes) == 1 and isinstance(causes[0], WaemitterError):
+                    raise causes[0] from None  # it says what to do, and has its exit code
+                for error in causes:
                     events.daemon_crashed(
                         error=f"{type(error).__name__}: {error}", where=_where(error)
                     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import re
 import signal
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Final, Self
 
 import typer
@@ -44,12 +47,14 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._said: list[str] = []
         self._progress = Progress(
             TextColumn("{task.description:>10}"), BarColumn(40), MofNCompleteColumn()
         )
         self._bars: dict[str, TaskID] = {name: self._progress.add_task(name) for name in BARS}
         self._line = Text()
-        self._live = Live(Group(self._progress, self._line), console=console, refresh_per_second=10)
+        self._screen = Group(self._progress, self._line)
+        self._live = Live(self._screen, console=console, refresh_per_second=10)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -59,6 +64,7 @@ class Bars:
         self._live.stop()
 
     def told(self, line: str) -> None:
+        self._said.append(line)
         self._console.print(line, highlight=False, markup=False)
 
     def progress(self, funnel: Funnel, replies: int) -> None:
@@ -66,6 +72,19 @@ class Bars:
             self._progress.update(bar, total=funnel.total, completed=getattr(funnel, name))
         self._line.plain = (
             f"    queued {funnel.waiting} · retried {funnel.retried} · customers' replies {replies}"
+        )
+
+    def picture(self) -> str:
+        """What the screen shows, as SVG."""
+        paper = Console(record=True, width=104, file=io.StringIO(), force_terminal=True)
+        paper.print("$ make demo", style="bold")
+        for line in self._said[:-1]:
+            paper.print(line, highlight=False, markup=False)
+        paper.print(self._screen)
+        paper.print(self._said[-1], highlight=False, markup=False)
+        # Without its web font: a picture in a README fetches nothing.
+        return re.sub(
+            r"@font-face \{.*?\}", "", paper.export_svg(title="waemitter demo"), flags=re.DOTALL
         )
 
 
@@ -76,12 +95,18 @@ def run_demo(
         bool, typer.Option("--exit", help="End when every message has its final status.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the last screen to this file, as SVG.")
+    ] = None,
 ) -> None:
     """A campaign through a simulated Cloud API: an embedded Postgres, the daemon, customers who answer."""
     console = Console(stderr=as_json)
     with explained(), contextlib.ExitStack() as stack:
-        view: View = stack.enter_context(Bars(console)) if console.is_terminal else Lines()
+        bars = Bars(console) if console.is_terminal or picture is not None else None
+        view = stack.enter_context(bars) if bars is not None else Lines()
         code = asyncio.run(_show(messages, view, end=end, as_json=as_json))
+        if bars is not None and picture is not None:
+            picture.write_text(bars.picture())
     raise typer.Exit(code)
 
 

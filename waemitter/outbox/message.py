@@ -51,8 +51,10 @@ class Echo(NamedTuple):
     def text(self) -> str:
         """At most 168 characters of the 512 that Meta carries, so that the user's own have room."""
         head = f"wm1.{self.message_id}.{self.token & _MASK:016x}"
-        correlation_id = self.correlation_id
-        return f"{head}.{correlation_id}" if correlation_id and _CARRIED(correlation_id) else head
+        own = self.correlation_id
+        if not own or own == str(self.message_id) or not _CARRIED(own):
+            return head
+        return f"{head}.{own}"
 
 
 _MASK: Final = 2**64 - 1
