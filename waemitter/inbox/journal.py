@@ -4,7 +4,6 @@ Requests that arrive while one commit is under way share the next one. A sender 
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -71,16 +70,14 @@ class Journal:
     async def _write(self, batch: Sequence[tuple[Entry, asyncio.Future[None]]]) -> None:
         try:
             await self._append([entry for entry, _ in batch])
-        except DatabaseUnreachable as error:
+        except Exception as error:  # noqa: BLE001 whoever sent it is told; the journal goes on
+            if len(batch) > 1 and not isinstance(error, DatabaseUnreachable):
+                for one in batch:  # what one of them has, the others shall not suffer from
+                    await self._write([one])
+                return
             for _, committed in batch:
                 if not committed.done():
                     committed.set_exception(error)
-        except Exception:
-            if len(batch) == 1:
-                raise
-            for one in batch:  # what one of them has, the others shall not suffer from
-                with contextlib.suppress(DatabaseUnreachable):
-                    await self._write([one])
         else:
             for _, committed in batch:
                 if not committed.done():
