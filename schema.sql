@@ -186,7 +186,9 @@ begin
   values (new.campaign_id, coalesce(new.channel, 'default'), new.recipient, coalesce(new.message_type, 'text'),
           new.payload, coalesce(new.priority, 0), coalesce(new.available_at, clock_timestamp()),
           coalesce(new.created_at, clock_timestamp()), case when new.campaign_id is not null then '' end)
-  returning id into new.id;
+  returning id, channel, message_type, priority, attempts, available_at, created_at
+    into new.id, new.channel, new.message_type, new.priority, new.attempts, new.available_at, new.created_at;
+  new.status := 'pending';
   return new;
 end $$;
 
@@ -281,7 +283,8 @@ begin
   return null;
 end $$;
 
--- The functions of the daemon set waemitter.quiet, so that its own writes ring nothing. The catalogue is asked first:
+-- The functions of the daemon set waemitter.quiet while they run, so that its own writes ring nothing (with set_config, since
+-- only a superuser may attach a setting of that kind to a function). The catalogue is asked first:
 -- to drop and create a trigger again would wait for, and hold up, every writer.
 do $$
 begin
@@ -331,6 +334,9 @@ begin
   on conflict do nothing returning o.id into v_id;
   if v_id is null then
     select o.id into v_id from waemitter.outbox_messages o where o.idempotency_key = send_message.idempotency_key;
+    if v_id is null then  -- row level security hides the first row: to say nothing would lose this one
+      raise exception 'idempotency_key % belongs to a message of another role', idempotency_key using errcode = 'unique_violation';
+    end if;
   end if;
   return v_id;
 end $$;
@@ -360,7 +366,7 @@ create or replace function waemitter.send_template(
         when jsonb_typeof(parameters) = 'object' and parameters <> '{}' then jsonb_build_array(jsonb_build_object(
           'type', 'body', 'parameters', (select jsonb_agg(jsonb_build_object(
             'type', 'text', 'parameter_name', p.key, 'text', p.value)) from jsonb_each_text(parameters) p)))
-        when jsonb_typeof(parameters) <> 'array' or parameters = '[]' then '[]'::jsonb
+        when parameters is null or jsonb_typeof(parameters) <> 'array' or parameters = '[]' then '[]'::jsonb
         when jsonb_typeof(parameters -> 0) = 'object' then parameters
         else jsonb_build_array(jsonb_build_object(
           'type', 'body', 'parameters', (select jsonb_agg(jsonb_build_object('type', 'text', 'text', p.value))
@@ -368,11 +374,12 @@ create or replace function waemitter.send_template(
     channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id)
 $$;
 
--- Wake the first parked row of each lane that the given rows belonged to, where the lane really came free.
+-- Wake the first parked row of each lane that the given rows belonged to, where the lane really came free. It waits for
+-- nobody: a row that some transaction has locked is passed over for the next one, and the claim keeps their order.
 create or replace function waemitter.wake_lanes(ids bigint[]) returns integer
-language sql security definer set search_path = pg_catalog, pg_temp set waemitter.quiet = 'on' as $$
-  with first as materialized (
-    select n.id
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+  with free as materialized (
+    select d.channel, d.lane
     from (select distinct channel, lane from waemitter.outbox_messages where id = any (ids) and lane <> '') d
     cross join lateral (
       select b.id from waemitter.outbox_messages b
@@ -383,7 +390,10 @@ language sql security definer set search_path = pg_catalog, pg_temp set waemitte
       where a.channel = d.channel and a.lane = d.lane and a.lane <> '' and a.available_at is not null
         and (a.claimed_at is null) = false and a.id <> n.id and a.hold is distinct from 'unconfirmed')),
   locked as materialized (
-    select o.id from waemitter.outbox_messages o join first using (id) order by o.id for no key update of o),
+    select n.id from free d cross join lateral (
+      select b.id from waemitter.outbox_messages b
+      where b.channel = d.channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null and b.hold = 'lane'
+      order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) n),
   woken as (
     update waemitter.outbox_messages o set available_at = coalesce(o.due_at, clock_timestamp()), hold = null, due_at = null
     from locked where o.id = locked.id and o.hold = 'lane' returning o.id)
@@ -449,7 +459,6 @@ create or replace function waemitter.claim_messages(
   clock double precision, next_due double precision, not_before double precision, rate double precision,
   lost integer, resent integer, held integer
 ) language plpgsql
-  set waemitter.quiet = 'on'
   -- the plans are cached while the table may still be empty: never let one be a scan of what is a million rows tomorrow
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -458,10 +467,11 @@ as $$
 declare
   v_channel text := channel;
   v_tat timestamptz; v_rate float8; v_paused timestamptz; v_channel_policy text; v_seen boolean;
-  v_now timestamptz; v_token bigint; v_priority smallint; v_left integer; v_scan integer; v_parked integer := 0;
+  v_now timestamptz; v_token bigint; v_priority smallint; v_left integer; v_scan integer; v_tidied integer := 0;
   v_take bigint[]; v_due timestamptz[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
   v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
   v_not_before timestamptz; v_held bigint[]; v_held_n integer := 0; v_resent_n integer := 0;
+  v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer; v_moved integer;
 begin
   select b.tat, c.messages_per_second * 0.97, c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null
@@ -476,6 +486,7 @@ begin
   if v_paused > v_now then
     next_due := extract(epoch from nullif(v_paused, 'infinity')); return next; return;
   end if;
+  perform set_config('waemitter.quiet', 'on', true);
   v_tat := greatest(v_tat, v_now);
   v_left := max_rows;
   if v_rate > 0 then
@@ -506,30 +517,41 @@ begin
                     and (b.claimed_at is null) = true and b.id < d.id
                     and (b.available_at <= v_now or b.hold = 'lane')))) as blocked
         from due d where d.status = 'queued' and (d.expires_at is null or d.expires_at > v_now)),
-      take as materialized (
-        select o.id, t.due from (select c.id, c.available_at as due from checked c where not c.blocked
-                                 order by c.available_at, c.id limit v_left) t
-        join waemitter.outbox_messages o on o.id = t.id
-        where o.status = 'queued' and o.available_at <= v_now
-        order by t.due, o.id for no key update of o skip locked),
+      take as materialized (  -- limited behind the lock: rows that others have locked make room for the next
+        select o.id, c.available_at as due, o.token is not null as retried
+        from checked c join waemitter.outbox_messages o on o.id = c.id
+        where not c.blocked and o.status = 'queued' and o.available_at <= v_now
+        order by c.available_at, o.id limit v_left for no key update of o skip locked),
       -- a row is parked only while the one it waits for is locked by us: whoever ends that one will see it parked
       park as materialized (
-        select c.id from checked c cross join lateral (
-          select b.id from waemitter.outbox_messages b
+        select c.id, b.hold = 'lane' as orphan
+        from checked c join waemitter.outbox_messages o on o.id = c.id cross join lateral (
+          select b.id, b.hold from waemitter.outbox_messages b
           where b.channel = v_channel and b.lane = c.lane and b.lane <> '' and b.available_at is not null and b.id <> c.id
             and b.hold is distinct from 'unconfirmed'
             and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold = 'lane')))
           order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) b
-        where c.blocked)
-      select array(select id from take), array(select due from take), array(select id from park),
+        where c.blocked and o.status = 'queued' and o.available_at <= v_now for no key update of o skip locked)
+      select array(select id from take), array(select due from take), (select bool_or(retried) from take),
+             array(select id from park), array(select id from park where orphan),
              array(select id from due where status = 'sending'), array(select id from due where status = 'unconfirmed'),
              array(select id from due where status = 'queued' and expires_at <= v_now), (select count(*) from due)
-        into v_take, v_due, v_park, v_sending, v_unconfirmed, v_expired, v_n;
+        into v_take, v_due, v_retried, v_park, v_orphans, v_sending, v_unconfirmed, v_expired, v_n;
+      v_again := 0;
+      v_moved := cardinality(v_park);
 
       if cardinality(v_take) > 0 then
-        insert into waemitter.outbox_attempts (message_id, token, whatsapp_message_id)
-          select o.id, o.token, o.whatsapp_message_id from waemitter.outbox_messages o
-          where o.id = any (v_take) and o.token is not null on conflict do nothing;
+        if v_retried then
+          with before as materialized (
+            select o.id, o.token, o.whatsapp_message_id, o.attempts, o.claimed_at from waemitter.outbox_messages o
+            where o.id = any (v_take) and o.token is not null),
+          kept as (
+            insert into waemitter.outbox_attempts (message_id, token, whatsapp_message_id)
+            select id, token, whatsapp_message_id from before on conflict do nothing)
+          insert into waemitter.outbox_transitions (message_id, at, from_status, to_status, detail)
+            select id, v_now, 'queued', 'sending', jsonb_build_object('attempt', attempts + 1) from before
+            where claimed_at is not null;
+        end if;
         return query
           update waemitter.outbox_messages o
           set status = 'sending', available_at = v_now + lease, due_at = o.available_at, hold = null, token = v_token,
@@ -542,7 +564,6 @@ begin
                                             else interval '0' end)::float8,
             extract(epoch from t.due)::float8, extract(epoch from v_now)::float8,
             null::float8, null::float8, null::float8, null::integer, null::integer, null::integer;
-        v_n := v_n - cardinality(v_take);
         v_left := v_left - cardinality(v_take);
         v_taken := v_taken + cardinality(v_take);
         if v_rate > 0 then v_tat := v_tat + cardinality(v_take) * interval '1 second' / v_rate; end if;
@@ -552,21 +573,29 @@ begin
           where o.id = any (v_park) and o.status = 'queued' and o.hold is null;
       end if;
       if cardinality(v_sending) > 0 then
-        v_lost := v_lost + waemitter.lose_leases(v_sending, v_now, v_now + grace);
+        v_n_lost := waemitter.lose_leases(v_sending, v_now, v_now + grace);
+        v_lost := v_lost + v_n_lost;
+        v_moved := v_moved + v_n_lost;
       end if;
       if cardinality(v_unconfirmed) > 0 then
-        v_held := waemitter.end_graces(v_unconfirmed, v_now, v_channel_policy, v_seen, retries);
+        select g.held, g.again into v_held, v_again
+          from waemitter.end_graces(v_unconfirmed, v_now, v_channel_policy, v_seen, retries) g;
         v_ended := v_ended || v_held;
-        v_resent_n := v_resent_n + cardinality(v_unconfirmed) - cardinality(v_held);
+        v_resent_n := v_resent_n + v_again;
         v_held_n := v_held_n + cardinality(v_held);
+        v_moved := v_moved + v_again + cardinality(v_held);
       end if;
       if cardinality(v_expired) > 0 then
-        v_ended := v_ended || waemitter.expire_messages(v_expired, v_now);
+        v_gone := waemitter.expire_messages(v_expired, v_now);
+        v_ended := v_ended || v_gone;
+        v_moved := v_moved + cardinality(v_gone);
       end if;
-      v_parked := v_parked + cardinality(v_park);
-      exit when v_n = 0 or v_parked > 1000
-        or cardinality(v_park) + cardinality(v_sending) + cardinality(v_unconfirmed) + cardinality(v_expired) = 0;
-      v_scan := least(v_left * 2 + 50, 1000);
+      v_ended := v_ended || v_orphans;  -- parked behind one that is parked itself, and perhaps for nobody
+      v_tidied := v_tidied + v_moved;
+      -- rows that others have locked must not hide those behind them: look further, as far as a thousand
+      exit when (v_n < v_scan and v_again = 0) or v_tidied > 1000
+        or (v_moved + cardinality(v_take) = 0 and v_scan >= 1000);
+      v_scan := least(greatest(v_left * 2 + 50, v_scan * 2), 1000);
     end loop;
 
     select o.available_at into v_first from waemitter.outbox_messages o
@@ -574,7 +603,7 @@ begin
         and (v_left <= 0 or o.available_at > v_now or o.status = 'queued')
       order by o.available_at, o.id limit 1;
     v_next := least(v_next, nullif(v_first, 'infinity'));
-    exit when v_left <= 0;
+    exit when v_left <= 0 and v_next <= v_now;
     select o.priority into v_priority from waemitter.outbox_messages o
       where o.channel = v_channel and o.available_at is not null and o.priority < v_priority
       order by o.priority desc limit 1;
@@ -583,19 +612,21 @@ begin
   if v_taken > 0 and v_rate > 0 then
     update waemitter.channel_buckets b set tat = v_tat where b.channel = v_channel;
   end if;
-  if cardinality(v_ended) > 0 then perform waemitter.wake_lanes(v_ended); end if;
+  if v_tidied > 1000 then v_next := v_now; end if;
+  if cardinality(v_ended) > 0 and waemitter.wake_lanes(v_ended) > 0 then v_next := v_now; end if;
   if v_rate > 0 and v_tat > v_now + horizon / 2 then v_not_before := v_tat - horizon / 2; end if;
   message_id := null;
   next_due := extract(epoch from v_next);
   not_before := extract(epoch from v_not_before);
   rate := v_rate;
   lost := v_lost; resent := v_resent_n; held := v_held_n;
+  perform set_config('waemitter.quiet', '', true);
   return next;
 end $$;
 
 -- The lease ran out before an outcome came: the message may have left. The token stays: a late answer still counts.
 create or replace function waemitter.lose_leases(ids bigint[], at timestamptz, until timestamptz) returns integer
-language sql set waemitter.quiet = 'on' as $$
+language sql as $$
   with locked as materialized (
     select o.id from waemitter.outbox_messages o
     where o.id = any (ids) and o.status = 'sending' and o.available_at <= at order by o.id for no key update skip locked),
@@ -609,10 +640,10 @@ language sql set waemitter.quiet = 'on' as $$
 $$;
 
 -- No status webhook came within the grace. `retry`: send once more, if attempts are left and this channel's webhooks are
--- known to reach us; else hold, and let the lane go on. Returns the ids of those held.
+-- known to reach us; else hold, and let the lane go on. Returns the ids of those held, and how many are sent once more.
 create or replace function waemitter.end_graces(
-  ids bigint[], at timestamptz, policy text, seen boolean, retries integer
-) returns bigint[] language sql set waemitter.quiet = 'on' as $$
+  ids bigint[], at timestamptz, policy text, seen boolean, retries integer, out held bigint[], out again integer
+) language sql as $$
   with locked as materialized (
     select o.id, seen and coalesce(o.unconfirmed_policy, policy) = 'retry'
                  and o.attempts <= coalesce(o.max_attempts, retries) as again
@@ -629,11 +660,11 @@ create or replace function waemitter.end_graces(
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
     select id, 'unconfirmed', case when again then 'queued' else 'unconfirmed' end,
            jsonb_build_object('reason', 'no status webhook within the grace period', 'held', not again) from moved)
-  select coalesce(array_agg(id) filter (where not again), '{}') from moved
+  select coalesce(array_agg(id) filter (where not again), '{}'), count(*) filter (where again)::integer from moved
 $$;
 
 create or replace function waemitter.expire_messages(ids bigint[], at timestamptz) returns bigint[]
-language sql set waemitter.quiet = 'on' as $$
+language sql as $$
   with locked as materialized (
     select o.id from waemitter.outbox_messages o
     where o.id = any (ids) and o.status = 'queued' and o.expires_at <= at order by o.id for no key update skip locked),
@@ -653,7 +684,7 @@ $$;
 create or replace function waemitter.settle_messages(
   ids bigint[], tokens bigint[], outcomes text[], wamids text[], delays double precision[], codes integer[], reasons text[]
 ) returns table (stale bigint[], woken integer) language plpgsql
-  set waemitter.quiet = 'on' set plan_cache_mode = force_generic_plan
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
@@ -661,6 +692,7 @@ declare
   v_settled bigint[];
   v_freed bigint[];
 begin
+  perform set_config('waemitter.quiet', 'on', true);
   with locked as materialized (  -- the join comes first: what is joined after the lock would be a loop of loops
     select o.id, o.status as was, g.token, g.outcome, g.wamid, g.delay, g.code, g.reason
     from unnest(ids, tokens, outcomes, wamids, delays, codes, reasons)
@@ -670,14 +702,14 @@ begin
   moved as (
     update waemitter.outbox_messages o set
       status = case
-        when g.outcome in ('sent', 'dry_run') and o.status in ('sending', 'unconfirmed', 'queued') then 'sent'
+        when g.outcome in ('sent', 'dry_run') and waemitter.status_rank(o.status) = 0 then 'sent'
         when g.outcome in ('sent', 'dry_run') then o.status
         when g.outcome in ('retry', 'defer', 'release') then 'queued'
         else g.outcome end,
       available_at = case
         when g.outcome in ('sent', 'dry_run', 'failed') then null
         when g.outcome = 'release' then coalesce(o.due_at, v_now)
-        else v_now + g.delay * interval '1 second' end,
+        else v_now + coalesce(g.delay, 0) * interval '1 second' end,
       hold = null,
       whatsapp_message_id = coalesce(o.whatsapp_message_id, g.wamid),
       dry_run = g.outcome = 'dry_run',
@@ -685,15 +717,11 @@ begin
       failed_at = case when g.outcome = 'failed' then v_now else o.failed_at end,
       attempts = o.attempts - case when g.outcome in ('release', 'defer') then 1 else 0 end,
       claimed_at = case when g.outcome = 'release' and o.attempts = 1 then null else o.claimed_at end,
-      error_code = case when g.outcome in ('sent', 'dry_run') then null when g.outcome = 'release' then o.error_code
-                        else g.code end,
-      error_message = case when g.outcome in ('sent', 'dry_run') then null when g.outcome = 'release' then o.error_message
-                           else g.reason end
+      error_code = case when g.outcome = 'release' or o.status = 'failed' then o.error_code else g.code end,
+      error_message = case when g.outcome = 'release' or o.status = 'failed' then o.error_message else g.reason end
     from locked g
     where o.id = g.id and o.token = g.token and case g.outcome
-      when 'sent' then o.status in ('sending', 'unconfirmed', 'queued') or o.whatsapp_message_id is null
-      when 'dry_run' then o.status = 'sending'
-      when 'release' then o.status = 'sending'
+      when 'sent' then waemitter.status_rank(o.status) = 0 or o.whatsapp_message_id is null or o.sent_at is null
       when 'unconfirmed' then o.status = 'sending'
       else o.status in ('sending', 'unconfirmed') end
     returning o.id, o.lane, o.status, g.was, g.outcome, g.code, g.reason, o.attempts),
@@ -706,6 +734,7 @@ begin
   woken := case when v_freed is null then 0 else waemitter.wake_lanes(v_freed) end;
   stale := case when cardinality(v_settled) = cardinality(ids) then '{}'
                 else array(select g from unnest(ids) g where v_settled is null or g <> all (v_settled)) end;
+  perform set_config('waemitter.quiet', '', true);
   return next;
 end $$;
 
@@ -718,28 +747,31 @@ $$;
 
 -- Apply Meta's statuses, many at once, in whatever order they came: sent < failed < delivered < read, and never downwards.
 -- A row is found by our own id and the attempt's token (both from biz_opaque_callback_data, so also before the attempt
--- was settled), else by its wamid. A failure of an older attempt never fails the row; any success ends it.
+-- was settled), else by its wamid. A failure of an older attempt never fails the row; any success ends it, but for a mere
+-- `sent` of an attempt that was known to be accepted when it was retried.
 -- Returns how many of each word were applied, stale (no news), or unknown (of no message here); `freed`: lanes that went on.
 create or replace function waemitter.apply_statuses(
   message_ids bigint[], tokens bigint[], wamids text[], words text[], times timestamptz[], codes integer[],
   reasons text[], categories text[], billables boolean[]
 ) returns table (status text, result text, n bigint, resolved bigint, freed integer) language plpgsql
-  set waemitter.quiet = 'on' set plan_cache_mode = force_generic_plan
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare v_ended bigint[]; v_counts jsonb; v_woken integer;
 begin
+  perform set_config('waemitter.quiet', 'on', true);
   with given as materialized (
     select g.*, coalesce(g.at, clock_timestamp()) as happened, waemitter.status_rank(g.word) as rank
     from unnest(message_ids, tokens, wamids, words, times, codes, reasons, categories, billables)
       as g (message_id, token, wamid, word, at, code, reason, category, billable)),
   found as materialized (
-    select g.*, coalesce(mine.id, older.id, named.id, older_named.id) as id, mine.id is not null or named.id is not null as latest
+    select g.*, coalesce(mine.id, older.id, named.id, older_named.id) as id, mine.id is not null or named.id is not null as latest,
+      coalesce(older.accepted, older_named.id is not null) as accepted
     from given g
     left join lateral (select o.id from waemitter.outbox_messages o
-      where o.id = g.message_id and o.token = g.token) mine on true
-    left join lateral (select a.message_id as id from waemitter.outbox_attempts a
+      where o.id = g.message_id and o.token = g.token and o.claimed_at is not null) mine on true
+    left join lateral (select a.message_id as id, a.whatsapp_message_id is not null as accepted from waemitter.outbox_attempts a
       where mine.id is null and a.message_id = g.message_id and a.token = g.token) older on true
     left join lateral (select o.id from waemitter.outbox_messages o
       where mine.id is null and older.id is null and o.whatsapp_message_id = g.wamid limit 1) named on true
@@ -756,10 +788,11 @@ begin
       (array_agg(code) filter (where word = 'failed'))[1] as code, (array_agg(reason) filter (where word = 'failed'))[1] as reason,
       (array_agg(wamid) filter (where wamid is not null))[1] as wamid,
       (array_agg(category) filter (where category is not null))[1] as category, bool_or(billable) as billable
-    from found where id is not null and rank > 0 and (latest or word <> 'failed') group by id),
+    from found where id is not null and rank > 0 and (latest or word not in ('failed', 'sent') or (word = 'sent' and not accepted))
+    group by id),
   -- Meta tells whole seconds by its own clock: a message must not seem to arrive before it left
   locked as materialized (
-    select w.*, o.status as was, waemitter.status_rank(o.status) as had,
+    select w.*, o.channel, o.status as was, waemitter.status_rank(o.status) as had,
       coalesce(o.sent_at, case when coalesce(w.sent_at, w.delivered_at, w.read_at) is not null
         then greatest(coalesce(w.sent_at, w.delivered_at, w.read_at), o.claimed_at) end) as left_at
     from waemitter.outbox_messages o join news w on w.id = o.id order by o.id for no key update of o),
@@ -774,7 +807,7 @@ begin
       delivered_at = coalesce(o.delivered_at, case when w.rank >= 4 then
         greatest(coalesce(w.delivered_at, w.read_at), w.left_at + interval '1 microsecond') end),
       read_at = coalesce(o.read_at, case when w.rank = 5 then
-        greatest(w.read_at, coalesce(o.delivered_at, w.delivered_at) + interval '1 microsecond',
+        greatest(coalesce(o.delivered_at, w.delivered_at, w.read_at) + interval '1 microsecond', w.read_at,
                  w.left_at + interval '2 microseconds') end),
       failed_at = case when w.rank <= w.had then o.failed_at when w.rank = 3 then w.failed_at end,
       error_code = case when w.rank <= w.had then o.error_code when w.rank = 3 then w.code end,
@@ -789,8 +822,10 @@ begin
     from moved where rank > had and (status = 'failed' or was in ('unconfirmed', 'queued', 'failed', 'cancelled', 'expired'))),
   seen as (
     update waemitter.channels c set statuses_seen_at = clock_timestamp()
-    where c.name in (select channel from moved)
-      and (c.statuses_seen_at is null or c.statuses_seen_at < clock_timestamp() - interval '1 minute')),
+    from (select name from waemitter.channels
+          where name in (select channel from locked)
+            and (statuses_seen_at is null or statuses_seen_at < clock_timestamp() - interval '1 minute')
+          for no key update skip locked) s where c.name = s.name),
   counted as (
     select f.word, case when f.id is null then 'unknown' when m.id is not null and f.rank > m.had then 'applied' else 'stale' end as result,
            count(*) as n, count(distinct m.id) filter (where m.was = 'unconfirmed' and f.rank = m.rank) as resolved
@@ -799,6 +834,7 @@ begin
          (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed'))
     into v_counts, v_ended;
   v_woken := case when v_ended is null then 0 else waemitter.wake_lanes(v_ended) end;
+  perform set_config('waemitter.quiet', '', true);
   return query select c.word, c.result, c.n, c.resolved, v_woken
     from jsonb_to_recordset(v_counts) as c (word text, result text, n bigint, resolved bigint);
 end $$;
@@ -807,10 +843,11 @@ end $$;
 create or replace function waemitter.sweep_outbox() returns integer language plpgsql as $$
 declare v_lanes bigint[]; v_strays integer;
 begin
+  perform set_config('waemitter.quiet', 'on', true);
   select array_agg(id) into v_lanes from (
     select min(o.id) as id from waemitter.outbox_messages o
     where o.available_at = 'infinity' and o.hold = 'lane' group by o.channel, o.lane) parked;
-  if v_lanes is not null then perform waemitter.wake_lanes(v_lanes); end if;
+  if v_lanes is not null and waemitter.wake_lanes(v_lanes) > 0 then notify waemitter_outbox; end if;
   with recursive names (channel) as (
     select (select min(o.channel) from waemitter.outbox_messages o where o.available_at is not null)
     union all
@@ -831,6 +868,7 @@ begin
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
     select id, 'queued', 'failed', jsonb_build_object('reason', error_message) from moved)
   select count(*) into v_strays from moved;
+  perform set_config('waemitter.quiet', '', true);
   return v_strays;
 end $$;
 
@@ -857,7 +895,9 @@ begin
     execute format('alter table waemitter.%I enable row level security', v_table);
   end loop;
 
+  revoke execute on function waemitter.wake_lanes(bigint[]) from public;  -- it has its owner's rights
   if exists (select from pg_roles where rolname = 'waemitter_daemon') then
+    grant execute on function waemitter.wake_lanes(bigint[]) to waemitter_daemon;
     grant usage on schema waemitter to waemitter_daemon;
     grant select, insert, update, delete on all tables in schema waemitter to waemitter_daemon;
     grant usage on all sequences in schema waemitter to waemitter_daemon;
@@ -877,6 +917,7 @@ begin
   if exists (select from pg_roles where rolname = 'waemitter_app') then
     -- may enqueue, see its own, and call cancel_message and retry_message on its own
     grant usage on schema waemitter to waemitter_app;
+    grant execute on function waemitter.wake_lanes(bigint[]) to waemitter_app;
     grant select, insert on waemitter.outbox_messages, waemitter.message_queue to waemitter_app;
     grant select on waemitter.outbox_events, waemitter.channels to waemitter_app;
     grant update (status, available_at, due_at, hold, attempts, claimed_at, whatsapp_message_id, error_code, error_message,

@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from waemitter import __version__
 from waemitter.db import schema
-from waemitter.db.pool import connect_listener, open_connection, open_pool
+from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
 from waemitter.inbox.journal import Journal
 from waemitter.inbox.splitter import Splitter
@@ -76,7 +76,8 @@ async def run_daemon(
             open_session(connections=settings.outbox.concurrency) as session,
         ):
             daemon = _Daemon(settings, events, metrics, pool, session, stop)
-            await daemon.prepare()
+            if not await daemon.prepare():
+                return DRAINED
             try:
                 drained = await supervise(daemon.services(started), stop)
             except BaseExceptionGroup as group:
@@ -127,10 +128,22 @@ class _Daemon:
         self.gears = Gears(self.doorbell, channel=OUTBOX, observer=events, clock=time.monotonic)
         self.journal = Journal(self.inbox, written=lambda: self.doorbell.ring(INBOX))
 
-    async def prepare(self) -> None:
-        """What must be true before anything is claimed. Raises SchemaNotSupported."""
-        async with self.pool.acquire() as connection:
-            await schema.require(connection)
+    async def prepare(self) -> bool:
+        """What must be true before anything is claimed. False: told to stop while that took its time.
+
+        Raises SchemaNotSupported, or DatabaseUnreachable.
+        """
+        try:
+            async with self.stop.interrupting():
+                await self._prepare()
+        except TimeoutError:  # the stop's: a slow database is DatabaseUnreachable
+            return False
+        return True
+
+    async def _prepare(self) -> None:
+        with outages():
+            async with self.pool.acquire() as connection:
+                await schema.require(connection)
         for channel in self.settings.channels:
             await self.outbox.ensure_channel(
                 channel.name,

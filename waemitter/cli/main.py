@@ -8,6 +8,7 @@ import typer
 
 from waemitter import __version__
 from waemitter.cli import outbox, schema
+from waemitter.cli.bench import bench
 from waemitter.cli.check import check
 from waemitter.cli.demo import run_demo
 from waemitter.cli.healthcheck import healthcheck
@@ -29,6 +30,7 @@ app.command()(check)
 app.command()(send)
 app.add_typer(outbox.app, name="outbox")
 app.command()(simulate)
+app.command()(bench)
 app.command()(healthcheck)
 
 

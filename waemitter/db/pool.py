@@ -165,10 +165,14 @@ def is_outage(error: BaseException) -> bool:
             OSError,  # TimeoutError is one
             DatabaseUnreachable,
             asyncpg.PostgresConnectionError,
-            asyncpg.AdminShutdownError,
-            asyncpg.CrashShutdownError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.TooManyConnectionsError,
+            # The driver's own state is confused: a connection was used in the moment between the
+            # server's farewell and the end of the stream.
+            asyncpg.InternalClientError,
+            asyncpg.OperatorInterventionError,  # shutting down, starting up, statement cancelled
+            asyncpg.TransactionRollbackError,  # deadlock: an application locked our rows its way
+            asyncpg.InsufficientResourcesError,  # no connection left, disk full
+            asyncpg.LockNotAvailableError,
+            asyncpg.ReadOnlySQLTransactionError,  # a failover: this is the standby now
         ),
     )
 

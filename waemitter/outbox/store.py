@@ -100,8 +100,8 @@ class OutboxStore:
         self._pool = pool
 
     CLAIM: Final = """
-        select message_id, token, recipient, message_type, payload, attempt, max_attempts, correlation_id, slot, due,
-               clock, next_due, not_before, rate, lost, resent, held
+        select message_id as id, token, recipient, message_type, payload, attempt as number, max_attempts, correlation_id,
+               slot, due, clock, next_due, not_before, rate, lost, resent, held
         from waemitter.claim_messages(channel => $1, max_rows => $2, lease => $3, horizon => $4, grace => $5,
                                       policy => $6, retries => $7)
     """
@@ -168,6 +168,8 @@ class OutboxStore:
         updates: Sequence[StatusUpdate],
     ) -> Applied:
         """Within the caller's transaction, so that a status and the end of its webhook are one."""
+        if not updates:
+            return Applied({}, 0, 0)
         columns = [list(column) for column in zip(*updates, strict=True)]
         records = await connection.fetch(self.APPLY_STATUSES, *columns)
         return Applied(
@@ -231,7 +233,7 @@ class OutboxStore:
             return [ChannelState(*record) for record in await self._pool.fetch(self.CHANNELS)]
 
     DEPTH: Final = """
-        select channel, case when hold is not null then 'held' else status end as status, count(*) as n,
+        select channel, case when hold is not null then 'held' else status end as status, count(*) as rows,
                coalesce(extract(epoch from clock_timestamp() - min(available_at)
                         filter (where status = 'queued' and available_at <= clock_timestamp())), 0)::float8 as oldest
         from waemitter.outbox_messages where available_at is not null group by 1, 2

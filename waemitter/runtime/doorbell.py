@@ -17,13 +17,21 @@ import asyncpg
 from waemitter.errors import DatabaseUnreachable
 from waemitter.runtime.supervise import Stop
 
-Connect: TypeAlias = "Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Connect: TypeAlias = "Callable[[], Awaitable[Connection]]"
 
 PROBE: Final = "select waemitter.patrolled()"
+WHO_AM_I: Final = "select pg_backend_pid()"
 
 FIRST_BACKOFF: Final = 0.05
 LONGEST_BACKOFF: Final = 5.0
-BROKEN: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseUnreachable)
+BROKEN: Final = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver makes of a farewell that it did not ask for
+    DatabaseUnreachable,
+)
 
 
 class NotListening(Exception):
@@ -46,8 +54,8 @@ class Bell:
     def ring(self) -> None:
         self._rung.set()
 
-    async def heard(self, patience: float) -> bool:
-        """Wait at most `patience` seconds for a ring. False when it ran out: the caller looks anyway."""
+    async def heard(self, patience: float | None = None) -> bool:
+        """Wait for a ring, at most `patience` seconds. False when they ran out: the caller looks anyway."""
         try:
             async with asyncio.timeout(patience):
                 await self._rung.wait()
@@ -73,14 +81,18 @@ class Doorbell:
         probe_every: float = 10.0,
         probe_timeout: float = 5.0,
     ) -> None:
+        """Probe the connection each `probe_every` seconds; `probe_timeout` seconds without an answer end it."""
         self._connect = connect
         self._bells: Final[dict[str, list[Bell]]] = {channel: [] for channel in channels}
         self._watchers: Final[list[Callable[[str, bool], None]]] = []
         self._observer = observer
         self._probe_every = probe_every
         self._probe_timeout = probe_timeout
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: Connection | None = None
+        self._pid: int | None = None
         self._speaking: Final = asyncio.Lock()
+        self._trouble: BaseException | None = None
+        self._connected_before = False
         self._backoff = FIRST_BACKOFF
 
     @property
@@ -96,7 +108,7 @@ class Doorbell:
     def watch(self, watcher: Callable[[str, bool], None]) -> None:
         """Call `watcher(channel, own)` for each notification; `own` = this connection sent it.
 
-        ("", True) stands for a (re)connect: anything may have been missed.
+        ("", True) stands for a connection made or lost: anything may have been missed.
         """
         self._watchers.append(watcher)
 
@@ -117,66 +129,77 @@ class Doorbell:
             try:
                 return await connection.fetchval(statement, *arguments, timeout=self._probe_timeout)
             except BROKEN as error:
+                self._trouble = error
                 connection.terminate()  # half a connection is none: reconnect, and ring every bell
                 raise NotListening from error
 
     async def run(self, stop: Stop) -> None:
         with stop.waking(self.ring_all):
-            connected_before = False
             while not stop.requested.is_set():
-                error = await self._listen_until(stop, reconnect=connected_before)
-                if error is None:
+                self._trouble = None
+                try:
+                    await self._listen_until(stop)
+                except BROKEN as error:
+                    self._trouble = error
+                except NotListening:
+                    pass  # call() told the trouble
+                if stop.requested.is_set():
                     return
-                connected_before = True
-                self._observer.listener_lost(error=error)
-                if await stop.sleep(self._backoff):
-                    return
+                self._observer.listener_lost(error=_in_words(self._trouble))
+                await stop.sleep(self._backoff)
                 self._backoff = min(self._backoff * 2, LONGEST_BACKOFF)
 
-    async def _listen_until(self, stop: Stop, *, reconnect: bool) -> str | None:
-        """None: stopped. Else why the connection was lost."""
-        try:
-            async with self._listening() as lost:
-                self._observer.listener_connected(reconnect=reconnect)
-                with stop.waking(lost.set):
-                    await self._probe_until(lost)
-        except (*BROKEN, NotListening) as error:
-            return str(error) or str(error.__cause__) or type(error).__name__
-        return None if stop.requested.is_set() else "the connection was closed"
-
-    async def _probe_until(self, lost: asyncio.Event) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._probe_every):
-                    await lost.wait()
-            except TimeoutError:
-                if await self.call(PROBE):  # somebody patrols, and may freeze: keep an eye on it
-                    self._tell("waemitter_gears", own=False)
-                self._backoff = FIRST_BACKOFF  # healthy, not merely connected
-            else:
-                return
+    async def _listen_until(self, stop: Stop) -> None:
+        """Return when stopped, or when the server closed the connection."""
+        async with self._listening(stop) as lost:
+            self._observer.listener_connected(reconnect=self._connected_before)
+            self._connected_before = True
+            with stop.waking(lost.set):
+                while not await _set_within(self._probe_every, lost):
+                    if await self.call(PROBE):  # somebody patrols, and may freeze
+                        self._tell("waemitter_gears", own=False)
+                    self._backoff = FIRST_BACKOFF  # healthy, not merely connected
 
     @contextlib.asynccontextmanager
-    async def _listening(self) -> AsyncIterator[asyncio.Event]:
-        connection = await self._connect()
+    async def _listening(self, stop: Stop) -> AsyncIterator[asyncio.Event]:
+        async with stop.interrupting():
+            connection = await self._connect()
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _: lost.set())
-            for channel in self._bells:
-                await connection.add_listener(channel, self._notified)
+            async with asyncio.timeout(self._probe_timeout):
+                self._pid = await connection.fetchval(WHO_AM_I)  # a pooler's word for it is made up
+                for channel in self._bells:
+                    await connection.add_listener(channel, self._notified)
             self._connection = connection
             self.ring_all()  # LISTEN first, then look: whatever was notified while nobody listened
             self._tell("", own=True)
             yield lost
         finally:
-            self._connection = None
             connection.terminate()
+            if self._connection is not None:
+                self._connection = None
+                self._tell("", own=True)
 
     def _notified(self, _connection: object, pid: int, channel: str, _payload: object) -> None:
-        connection = self._connection
-        self._tell(channel, own=connection is not None and pid == connection.get_server_pid())
+        self._tell(channel, own=pid == self._pid)
         self.ring(channel)
 
     def _tell(self, channel: str, *, own: bool) -> None:
         for watcher in self._watchers:
             watcher(channel, own)
+
+
+async def _set_within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _in_words(trouble: BaseException | None) -> str:
+    if trouble is None:
+        return "the connection was closed"
+    return " ".join(str(trouble).split()) or type(trouble).__name__

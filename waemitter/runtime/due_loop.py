@@ -6,6 +6,7 @@ It is told its capacity and never claims what it cannot start. It knows nothing 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -15,6 +16,9 @@ from waemitter.runtime.supervise import Stop
 
 Row = TypeVar("Row")
 
+GATHER: Final = (
+    0.05  # seconds: while more than half is taken, the wait for a claim that is worth it
+)
 FIRST_RETRY: Final = 0.005  # seconds: something is due, and nothing could be claimed
 LONGEST_RETRY: Final = 1.0
 DEAF: Final = 0.25  # seconds: a longer `not_before` still hears the bell, since a limit may be raised meanwhile
@@ -91,13 +95,13 @@ class DueLoop(Generic[Row]):
         self._ready: Final[deque[Row]] = deque()
         self._working = 0
         self._room_made: Final = asyncio.Event()
-        self._in_vain = 0  # claims in a row that brought nothing though something was due
+        self._retry = FIRST_RETRY
 
     async def run(self, stop: Stop) -> None:
         backoff = FIRST_BACKOFF
         with stop.waking(self._bell.ring), stop.waking(self._room_made.set):
             async with asyncio.TaskGroup() as workers:
-                while await self._room(stop):
+                while await self._has_room(stop):
                     self._bell.clear()
                     try:
                         claim = await self._table.claim(self._claimable())
@@ -108,50 +112,63 @@ class DueLoop(Generic[Row]):
                         continue
                     backoff = FIRST_BACKOFF
                     self._ready.extend(claim.rows)
-                    self._start_workers(workers)
+                    self._start(workers, stop)
                     await self._pause(claim, stop)
                 await self._table.release(tuple(self._ready))
                 self._ready.clear()
 
     def _claimable(self) -> int:
-        room = self._capacity.workers() + self._capacity.reserve()
-        free = room - self._working - len(self._ready)
-        # Half empty, not merely one short: under load a claim for each row would cost more than the row.
-        return min(self._batch_size, free) if 2 * free >= min(self._batch_size, room) else 0
+        return min(self._batch_size, self._room() - self._working - len(self._ready))
 
-    async def _room(self, stop: Stop) -> bool:
+    def _room(self) -> int:
+        return self._capacity.workers() + self._capacity.reserve()
+
+    def _half_free(self) -> bool:
+        return 2 * self._claimable() >= min(self._batch_size, self._room())
+
+    async def _has_room(self, stop: Stop) -> bool:
         """Wait until something can be taken. False: stop."""
         while not stop.requested.is_set():
-            self._room_made.clear()
-            if self._claimable() > 0:
+            if self._claimable() <= 0:
+                await self._more_room()
+            elif self._half_free() or await self._gathered(stop):
                 return True
-            await self._room_made.wait()
         return False
 
-    def _start_workers(self, workers: asyncio.TaskGroup) -> None:
-        wanted = min(len(self._ready), self._capacity.workers() - self._working)
-        for _ in range(wanted):
-            self._working += 1
-            workers.create_task(self._worker(workers))
+    async def _gathered(self, stop: Stop) -> bool:
+        """Under load a claim for each row would cost more than the row; nor may a few slow ones hold up the rest."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER):
+                while not self._half_free() and not stop.requested.is_set():
+                    await self._more_room()
+        return self._claimable() > 0 and not stop.requested.is_set()
 
-    async def _worker(self, workers: asyncio.TaskGroup) -> None:
-        while self._ready and self._working <= self._capacity.workers():
-            await self._table.work(self._ready.popleft())
-            self._room_made.set()
+    async def _more_room(self) -> None:
+        self._room_made.clear()
+        await self._room_made.wait()
+
+    def _start(self, workers: asyncio.TaskGroup, stop: Stop) -> None:
+        while (
+            self._ready and self._working < self._capacity.workers() and not stop.requested.is_set()
+        ):
+            self._working += 1
+            workers.create_task(self._work(self._ready.popleft(), workers, stop))
+
+    async def _work(self, row: Row, workers: asyncio.TaskGroup, stop: Stop) -> None:
+        await self._table.work(row)
         self._working -= 1
         self._room_made.set()
-        if self._ready:
-            self._start_workers(workers)
+        self._start(workers, stop)
 
     async def _pause(self, claim: Claim[Row], stop: Stop) -> None:
         patience = self._sweep_interval * self._jitter()
         if claim.next_due is not None:
             patience = min(patience, max(claim.next_due, 0.0))
         if claim.rows or patience > 0:
-            self._in_vain = 0
+            self._retry = FIRST_RETRY
         else:  # due, yet not to be had: somebody else is at it
-            patience = min(FIRST_RETRY * 2**self._in_vain, LONGEST_RETRY)
-            self._in_vain += 1
+            patience = self._retry
+            self._retry = min(self._retry * 2, LONGEST_RETRY)
         if 0 < claim.not_before <= DEAF:
             if await stop.sleep(claim.not_before):
                 return

@@ -8,7 +8,7 @@ database pool reconnect in place.
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 Service: TypeAlias = Callable[["Stop"], Awaitable[None]]
@@ -25,15 +25,19 @@ class Stop:
 
     def __init__(self, *, grace: float) -> None:
         self.requested: Final = asyncio.Event()
-        self._grace = grace
+        self._allowed = grace
         self._deadline: asyncio.Timeout | None = None
         self._wakes: list[Callable[[], None]] = []
 
     def request(self) -> None:
-        self._allow(0.0 if self.requested.is_set() else self._grace)
-        self.requested.set()
-        for wake in self._wakes:
-            wake()
+        """Ask. It may be done at any time, also before anything runs, and any number of times."""
+        if self.requested.is_set():
+            self._allowed = 0.0
+        self._bound()
+        if not self.requested.is_set():
+            self.requested.set()
+            for wake in self._wakes:
+                wake()
 
     @contextlib.contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -48,17 +52,25 @@ class Stop:
 
     @contextlib.contextmanager
     def bounding(self, deadline: asyncio.Timeout) -> Iterator[None]:
+        """Let `deadline` run out when the grace period does."""
         self._deadline = deadline
         if self.requested.is_set():  # asked while we were still starting
-            self._allow(self._grace)
+            self._bound()
         try:
             yield
         finally:
             self._deadline = None
 
-    def _allow(self, seconds: float) -> None:
-        if self._deadline is not None:
-            self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+    def _bound(self) -> None:
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + self._allowed)
+
+    @contextlib.asynccontextmanager
+    async def interrupting(self) -> AsyncIterator[None]:
+        """Cut short what waits inside, with a TimeoutError, when a stop is requested."""
+        async with asyncio.timeout(None) as limit:
+            with self.waking(lambda: limit.reschedule(0.0)):
+                yield
 
     async def sleep(self, seconds: float) -> bool:
         """Sleep, or return True as soon as a stop is requested."""
@@ -98,6 +110,13 @@ async def supervise(services: Mapping[str, Service], stop: Stop) -> bool:
 
 
 async def _guard(name: str, service: Service, stop: Stop) -> None:
-    await service(stop)
+    try:
+        await service(stop)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Nobody cancelled it: a library did within, and a TaskGroup would take that for an end.
+        raise ServiceExited(name) from error
     if not stop.requested.is_set():
         raise ServiceExited(name)

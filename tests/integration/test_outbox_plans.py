@@ -1,0 +1,138 @@
+"""What the outbox's statements cost: pages touched beside 200,000 finished rows, statements and WAL for each message.
+
+Pages are counted by EXPLAIN of the call itself: what its inner statements touch is counted with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+
+from tests.outbox_rows import Outbox, outbox_at
+from waemitter.db.schema import Connection
+
+BATCH: Final = 100
+PAGES_A_ROW: Final = 60  # index descents, the row read and written, its index entries; a new connection's catalogue too
+
+FINISHED: Final = """
+    insert into waemitter.outbox_messages (recipient, message_type, payload, status, available_at, attempts, claimed_at,
+                                           sent_at, whatsapp_message_id, token)
+    select '+1415' || n % 5000, 'text', '{"text": {"body": "Hello"}}', 'sent', null, 1, now(), now(), 'wamid.' || n, n
+    from generate_series(1, 200000) n
+"""
+QUEUED: Final = """
+    insert into waemitter.outbox_messages (recipient, message_type, payload)
+    select '+1415' || n, 'text', '{"text": {"body": "Hello"}}' from generate_series(1, $1::integer) n
+"""
+CLAIM: Final = """
+    explain (analyze, buffers, format json)
+    select * from waemitter.claim_messages('default', 100, '15 s', '0.2 s', '60 s', 'retry', 5)
+"""
+SETTLE: Final = """
+    explain (analyze, buffers, format json)
+    select * from waemitter.settle_messages($1, $2, $3, $4, $5, $6, $7)
+"""
+APPLY: Final = """
+    explain (analyze, buffers, format json)
+    select * from waemitter.apply_statuses($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+
+
+@pytest.fixture
+async def outbox(dsn: str) -> AsyncIterator[Outbox]:
+    async with outbox_at(dsn) as outbox:
+        yield outbox
+
+
+async def pages(connection: Connection, statement: str, *arguments: object) -> float:
+    """Pages that the call touched, for each row of a batch."""
+    (told,) = json.loads(await connection.fetchval(statement, *arguments))
+    plan = told["Plan"]
+    return float(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]) / BATCH
+
+
+async def sending(connection: Connection) -> tuple[list[int], list[int]]:
+    records = await connection.fetch(
+        "select id, token from waemitter.outbox_messages where status = 'sending' order by id limit 100"
+    )
+    return [record["id"] for record in records], [record["token"] for record in records]
+
+
+async def touched_by_all(connection: Connection) -> dict[str, float]:
+    """Pages a row, of a claim, of its settle, and of its statuses by echo and by wamid."""
+    costs = {"claim": await pages(connection, CLAIM)}
+    ids, tokens = await sending(connection)
+    assert len(ids) == BATCH
+    wamids = [f"wamid.new.{message}" for message in ids]
+    nothing = [None] * BATCH
+    costs["settle"] = await pages(
+        connection, SETTLE, ids, tokens, ["sent"] * BATCH, wamids, nothing, nothing, nothing
+    )
+    rest = (nothing, nothing, nothing, nothing, nothing)
+    costs["by echo"] = await pages(
+        connection, APPLY, ids, tokens, wamids, ["delivered"] * BATCH, *rest
+    )
+    costs["by wamid"] = await pages(
+        connection, APPLY, nothing, nothing, wamids, ["read"] * BATCH, *rest
+    )
+    return costs
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["before ANALYZE", "after ANALYZE"])
+async def test_finished_rows_cost_nothing_even_to_plans_made_while_the_table_was_empty(
+    outbox: Outbox,
+    analyzed: bool,  # noqa: FBT001 a parameter of the table above
+) -> None:
+    async with outbox.pool.acquire() as old, outbox.pool.acquire() as fresh:
+        for _ in range(6):  # a prepared plan is kept from the sixth time on
+            await old.execute(QUEUED, BATCH)
+            await touched_by_all(old)
+        await old.execute(QUEUED, BATCH)
+        alone = await touched_by_all(old)
+        await outbox.pool.execute(
+            "alter table waemitter.outbox_messages set (autovacuum_enabled = off)"
+        )
+        await outbox.pool.execute(FINISHED)
+        if analyzed:
+            await outbox.pool.execute("analyze waemitter.outbox_messages")
+        await outbox.pool.execute(QUEUED, 1000)
+
+        costs = [await touched_by_all(old), await touched_by_all(fresh)]
+
+    for cost in costs:
+        for statement, touched in cost.items():
+            assert touched <= 3 * alone[statement], statement
+            assert touched <= PAGES_A_ROW, statement
+
+
+async def test_two_thousand_messages_cost_few_statements_and_little_wal(dsn: str) -> None:
+    count = 2000
+    statements: list[str] = []
+
+    async def overhear(connection: Connection) -> None:
+        connection.add_query_logger(lambda spoken: statements.append(spoken.query))
+
+    async with outbox_at(dsn, init=overhear) as outbox:
+        await outbox.pool.execute(
+            """
+            insert into waemitter.outbox_messages (recipient, message_type, payload)
+            select '+1415' || 5550000 + n, 'text', jsonb_build_object('text', jsonb_build_object('body', repeat('x', 350)))
+            from generate_series(1, 2000) n
+            """
+        )
+        start = await outbox.pool.fetchval("select pg_current_wal_insert_lsn()")
+        statements.clear()
+        for _ in range(count // 500):
+            await outbox.settle_all((await outbox.claim(500)).attempts)
+        spoken = len(statements)
+        wal = await outbox.pool.fetchval("select pg_current_wal_insert_lsn() - $1", start)
+        sent = await outbox.pool.fetchval(
+            "select count(*) from waemitter.outbox_messages where status = 'sent'"
+        )
+
+    assert sent == count
+    assert spoken / count <= 0.1
+    assert wal / count <= 2500

@@ -1,0 +1,123 @@
+"""`waemitter bench`: how fast it is on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from waemitter.cli.context import explained, print_json
+from waemitter.ops.bench.load import Load, Served, serve_load
+from waemitter.ops.bench.sink import fastest_loop
+from waemitter.ops.bench.suite import Plan, Report, run_suite
+
+T = TypeVar("T")
+
+DIGITS: Final = 3  # that a measurement deserves
+WIDTH: Final = 160  # columns, where there is no terminal to tell
+
+
+def bench(  # noqa: PLR0913 the options of a command
+    *,
+    messages: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")] = 20_000,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Inserts a second; 0 = all in one transaction.")
+    ] = 0.0,
+    latency: Annotated[
+        float, typer.Option(min=0, help="Milliseconds until the cloud answers.")
+    ] = 0.0,
+    limit: Annotated[
+        float, typer.Option(min=0, help="The number's messages a second; 0 = no limit.")
+    ] = 0.0,
+    simulator: Annotated[
+        bool,
+        typer.Option(
+            "--simulator/--sink",
+            help="The whole simulator with its statuses, or a lean sink that costs next to nothing.",
+        ),
+    ] = False,
+    suite: Annotated[
+        bool, typer.Option("--suite", help="Measure every bar, beside a bare pipeline.")
+    ] = False,
+    runs: Annotated[int, typer.Option(min=1, max=100, help="How often, in the suite.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the JSON to this file, too.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Send messages through a daemon to a simulated Cloud API, and tell the rate and the latencies.
+
+    It brings a Postgres, a cloud and a daemon of its own, and leaves nothing behind.
+    """
+    if suite:
+        report = _run(run_suite(Plan(runs=runs, messages=messages), _progress))
+        _tell(report.plain(), lambda: _print_report(report), as_json=as_json, output=output)
+    else:
+        load = Load(
+            messages=messages,
+            rate=rate,
+            latency=latency / 1000,
+            limit=limit,
+            simulator=simulator,
+        )
+        served = _run(serve_load(load))
+        _tell(asdict(served), lambda: _print_served(served), as_json=as_json, output=output)
+
+
+def _run(measuring: Coroutine[Any, Any, T]) -> T:
+    with explained(), asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        return runner.run(measuring)
+
+
+def _progress(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _tell(
+    found: dict[str, Any], in_words: Callable[[], None], *, as_json: bool, output: Path | None
+) -> None:
+    if output is not None:
+        output.write_text(json.dumps(found, indent=2) + "\n")
+    if as_json:
+        print_json(found)
+    else:
+        in_words()
+
+
+def _print_served(served: Served) -> None:
+    typer.echo(f"""\
+  {served.messages} messages in {served.seconds:.2f} s: {served.rate:,.0f} a second, at most {served.peak:,} in any one
+  lost {served.lost}   doubled {served.doubled}
+  from COMMIT to arrival: p50 {served.p50_ms:,.1f} ms, p99 {served.p99_ms:,.1f} ms
+  the daemon's CPU: {served.cpu_us:.0f} µs a message""")
+
+
+def _print_report(report: Report) -> None:
+    machine = report.machine
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("bar", "wanted", "measured", "least", "most", "unit", "", "peers"):
+        right = column in {"wanted", "measured", "least", "most"}
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    for row in report.bars:
+        mark = {True: "met", False: "MISSED", None: ""}[row.met]
+        numbers = (
+            f"{number:,.{DIGITS}g}" if number < 10**DIGITS else f"{number:,.0f}"
+            for number in row.measured
+        )
+        table.add_row(row.name, row.wanted, *numbers, row.unit, mark, row.peers)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
+    console.print(
+        f"{report.plan.runs} runs each, on {machine['processors']} processors ({machine['architecture']}), Python"
+        f" {machine['python']}; load average before: {machine['load_average']:.1f}",
+        highlight=False,
+    )

@@ -1,0 +1,150 @@
+"""What the bench asks of its own Postgres: messages by the thousand, what became of them, and what that cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import asyncpg
+
+
+class Outcome(NamedTuple):
+    """Rows with a wamid, how many different ones, and when the last was settled (seconds since the epoch)."""
+
+    sent: int
+    wamids: int
+    last_sent_at: float
+
+
+class BenchStore:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    CLEAR: Final = "truncate waemitter.outbox_messages, waemitter.outbox_transitions, waemitter.outbox_attempts"
+    FREE_SLOTS: Final = "update waemitter.channel_buckets set tat = '-infinity'"
+    CHECKPOINT: Final = "checkpoint"
+
+    async def clear(self) -> None:
+        """Empty tables, and no checkpoint of earlier work in the middle of what is measured next."""
+        await self._pool.execute(self.CLEAR)
+        await self._pool.execute(self.FREE_SLOTS)
+        await self._pool.execute(self.CHECKPOINT)
+
+    # As an application would: default lanes, a recipient of its own each, a text of two lines.
+    ENQUEUE: Final = """
+        insert into waemitter.outbox_messages (recipient, message_type, payload)
+        select '+1415' || lpad(n::text, 7, '0'), 'text', jsonb_build_object('text', jsonb_build_object('body', format(
+          'Order %s has left our house, and will be with you on Tuesday between nine and twelve. You can follow it, or '
+          'choose another day or a neighbour, at https://example.com/orders/%s', n, n)))
+        from generate_series($1::integer, $2::integer) n
+    """
+    LSN: Final = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
+
+    async def enqueue(self, first: int, last: int) -> int:
+        """Commit messages `first` to `last`, each to `recipient(n)`; returns the WAL position just before the commit."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(self.ENQUEUE, first, last)
+            position: int = await connection.fetchval(self.LSN)
+        return position
+
+    ENQUEUE_ONE: Final = """
+        insert into waemitter.outbox_messages (recipient, message_type, payload) values ($1, 'text', $2)
+    """
+
+    async def enqueue_one(self, number: int) -> None:
+        await self._pool.execute(
+            self.ENQUEUE_ONE, f"+{recipient(number)}", '{"text": {"body": "Your code is 123456"}}'
+        )
+
+    async def wal_position(self) -> int:
+        """Bytes of write-ahead log that this server has written so far."""
+        position: int = await self._pool.fetchval(self.LSN)
+        return position
+
+    WAITING: Final = (
+        "select exists (select from waemitter.outbox_messages where available_at is not null)"
+    )
+
+    async def waiting(self) -> bool:
+        """Whether any message is still in the queue."""
+        waiting: bool = await self._pool.fetchval(self.WAITING)
+        return waiting
+
+    OUTCOME: Final = """
+        select count(whatsapp_message_id), count(distinct whatsapp_message_id),
+               coalesce(extract(epoch from max(sent_at)), 0)::float8
+        from waemitter.outbox_messages
+    """
+
+    async def outcome(self) -> Outcome:
+        record = await self._pool.fetchrow(self.OUTCOME)
+        assert record is not None  # noqa: S101 an aggregate has one row
+        return Outcome(*record)
+
+    DIRECTORY: Final = "show data_directory"
+
+    async def data_directory(self) -> str:
+        directory: str = await self._pool.fetchval(self.DIRECTORY)
+        return directory
+
+    TRIGGERS_OFF: Final = "alter table waemitter.outbox_messages disable trigger user"
+    TRIGGERS_ON: Final = "alter table waemitter.outbox_messages enable trigger user"
+
+    async def set_triggers(self, *, on: bool) -> None:
+        await self._pool.execute(self.TRIGGERS_ON if on else self.TRIGGERS_OFF)
+
+
+def recipient(number: int) -> str:
+    """The phone number of the bench's n-th message, without its plus."""
+    return f"1415{number:07}"
+
+
+class PipelineStore:
+    """A queue with nothing to it: a body, whether it was taken, and the wamid."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    CREATE: Final = """
+        create schema if not exists bare;
+        drop table if exists bare.messages;
+        create table bare.messages (
+          id bigint generated always as identity primary key, body text not null, status text not null default 'queued',
+          wamid text, sent_at timestamptz) with (fillfactor = 70);
+        create index on bare.messages (id) where status = 'queued';
+    """
+    FILL: Final = """
+        insert into bare.messages (body)
+        select jsonb_build_object('messaging_product', 'whatsapp', 'recipient_type', 'individual',
+          'to', '+1415' || lpad(n::text, 7, '0'), 'type', 'text',
+          'biz_opaque_callback_data', format('wm1.%s.0123456789abcdef', n),
+          'text', jsonb_build_object('body', format(
+          'Order %s has left our house, and will be with you on Tuesday between nine and twelve. You can follow it, or '
+          'choose another day or a neighbour, at https://example.com/orders/%s', n, n)))::text
+        from generate_series(1, $1::integer) n
+    """
+    SETTLE_IN: Final = "vacuum analyze bare.messages"
+    CHECKPOINT: Final = "checkpoint"
+
+    async def fill(self, messages: int) -> None:
+        await self._pool.execute(self.CREATE)
+        await self._pool.execute(self.FILL, messages)
+        await self._pool.execute(self.SETTLE_IN)
+        await self._pool.execute(self.CHECKPOINT)
+
+    CLAIM: Final = """
+        update bare.messages m set status = 'sending'
+        from (select id from bare.messages where status = 'queued' order by id limit $1 for update skip locked) d
+        where m.id = d.id returning m.id, m.body
+    """
+
+    async def claim(self, limit: int) -> list[tuple[int, str]]:
+        return [(id_, body) for id_, body in await self._pool.fetch(self.CLAIM, limit)]
+
+    SETTLE: Final = """
+        update bare.messages m set status = 'sent', wamid = d.wamid, sent_at = clock_timestamp()
+        from unnest($1::bigint[], $2::text[]) as d (id, wamid) where m.id = d.id
+    """
+
+    async def settle(self, ids: Sequence[int], wamids: Sequence[str]) -> None:
+        await self._pool.execute(self.SETTLE, ids, wamids)

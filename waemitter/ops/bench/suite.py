@@ -1,0 +1,182 @@
+"""Every bar, one after the other, each several times: the median counts."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from waemitter.ops.bench.bars import Bar, bar
+from waemitter.ops.bench.cloud import Cloud
+from waemitter.ops.bench.drain import Bare, Drained, bare, drain
+from waemitter.ops.bench.idle import Idled, idle
+from waemitter.ops.bench.inserts import Inserted, inserts
+from waemitter.ops.bench.pace import Paced, pace
+from waemitter.ops.bench.pickup import PickedUp, pickup
+from waemitter.ops.bench.site import UNLIMITED, Site, site
+
+LIMIT: Final = 80.0  # messages a second: what Meta gives a new number
+MEGABYTE: Final = 1e6
+CONNECTIONS: Final = {0.0: 64, 0.1: 1000}  # of the bare pipeline, by the cloud's latency in seconds
+PEERS: Final = {0.0: "368 to 2,179; expert 3,083", 0.1: "377 to 1,932"}
+PEERS_CPU: Final = {0.0: "344 to 2,012", 0.1: "487 to 2,032"}
+BARE_ELSEWHERE: Final = {0.0: "8,614 on a quiet one", 0.1: "3,832 on a quiet one"}
+BARE_CPU_ELSEWHERE: Final = {0.0: "119 on a quiet one", 0.1: "258 on a quiet one"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much of each, `runs` times. Durations in seconds."""
+
+    runs: int = 3
+    messages: int = 20_000
+    pickups: int = 200
+    idle: float = 20.0
+    paced: float = 22.0
+    inserting: int = 5
+    clients: tuple[int, ...] = (1, 32)
+    latencies: tuple[float, ...] = (0.0, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Every single run, as measured."""
+
+    started: list[float] = field(default_factory=list)
+    idled: list[Idled] = field(default_factory=list)
+    picked_up: list[PickedUp] = field(default_factory=list)
+    paced: list[Paced] = field(default_factory=list)
+    inserted: list[Inserted] = field(default_factory=list)
+    drained: dict[float, list[Drained]] = field(default_factory=dict)
+    bare: dict[float, list[Bare]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    machine: dict[str, Any]
+    plan: Plan
+    runs: Runs
+    bars: Sequence[Bar]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        runs = asdict(self.runs)
+        for name in ("drained", "bare"):
+            runs[name] = {f"{latency * 1000:.0f} ms": told for latency, told in runs[name].items()}
+        return {
+            "machine": self.machine,
+            "plan": asdict(self.plan),
+            "bars": [bar.plain() for bar in self.bars],
+            "runs": runs,
+        }
+
+
+async def run_suite(plan: Plan, told: Callable[[str], None]) -> Report:
+    """Measure everything; `told` hears what is being measured."""
+    machine, runs = _machine(), Runs()
+    async with site() as on:
+        async with on.sink() as cloud:
+            for n in range(plan.runs):
+                told(
+                    f"a daemon with a limit: start, idle, pickup, pace, inserts; run {n + 1} of {plan.runs}"
+                )
+                await _limited(on, cloud, plan, runs)
+        for latency in plan.latencies:
+            await _draining(on, latency, plan, runs, told)
+    return Report(machine, plan, runs, bars_of(runs))
+
+
+async def _limited(on: Site, cloud: Cloud, plan: Plan, runs: Runs) -> None:
+    async with on.daemon(cloud.graph_url, messages_per_second=LIMIT) as daemon:
+        runs.started.append(daemon.started_in)
+        runs.idled.append(await idle(on, daemon, plan.idle))
+        runs.picked_up.append(await pickup(on, cloud, plan.pickups))
+        runs.paced.append(await pace(on, cloud, limit=LIMIT, seconds=plan.paced))
+        for clients in plan.clients:
+            inserted = await inserts(on, cloud, clients=clients, seconds=plan.inserting)
+            runs.inserted.append(inserted)
+
+
+async def _draining(
+    on: Site, latency: float, plan: Plan, runs: Runs, told: Callable[[str], None]
+) -> None:
+    drained = runs.drained.setdefault(latency, [])
+    beside = runs.bare.setdefault(latency, [])
+    async with on.sink(latency=latency) as cloud:
+        for n in range(plan.runs):
+            told(f"a full queue, answers after {latency * 1000:.0f} ms; run {n + 1} of {plan.runs}")
+            async with on.daemon(cloud.graph_url, messages_per_second=UNLIMITED) as daemon:
+                drained.append(await drain(on, cloud, daemon, plan.messages))
+            connections = CONNECTIONS[latency]
+            beside.append(await bare(on, cloud, plan.messages, connections=connections))
+
+
+def bars_of(runs: Runs) -> list[Bar]:
+    """The table's rows."""
+    up, rest, paced = runs.picked_up, runs.idled, runs.paced
+    bars = [
+        bar("pickup p50", "ms", [run.p50_ms for run in up], at_most=2.5, peers="2.5"),
+        bar("pickup p99", "ms", [run.p99_ms for run in up], at_most=9, peers="8.9"),
+        bar("… from INSERT, p50", "ms", [run.from_insert_p50_ms for run in up]),
+        bar("… from INSERT, p99", "ms", [run.from_insert_p99_ms for run in up]),
+        bar("start to ready", "s", runs.started, at_most=1.75),
+        bar("idle: statements", "a second", [run.statements_per_second for run in rest], at_most=1),
+        bar("idle: CPU", "% of a core", [run.cpu * 100 for run in rest], at_most=1),
+        bar("idle: RSS", "MB", [run.resident / MEGABYTE for run in rest], at_most=100),
+        bar("limit 80/s: peak", "a second", [run.peak for run in paced], at_most=LIMIT),
+        bar("limit 80/s: used", "%", [run.used * 100 for run in paced], at_least=95),
+    ]
+    for latency, drained in runs.drained.items():
+        bars += _drain_bars(latency, drained, runs.bare[latency])
+    for clients in dict.fromkeys(run.clients for run in runs.inserted):
+        same = [run for run in runs.inserted if run.clients == clients]
+        name = f"INSERT, {clients} client{'s' if clients > 1 else ''}"
+        bars += [
+            bar(f"{name}: with triggers", "a second", [run.with_triggers for run in same]),
+            bar(f"{name}: without", "a second", [run.without for run in same]),
+            bar(f"{name}: ratio", "", [run.with_triggers / run.without for run in same]),
+        ]
+    return bars
+
+
+def _drain_bars(latency: float, drained: Sequence[Drained], beside: Sequence[Bare]) -> list[Bar]:
+    name = f"drain, {latency * 1000:.0f} ms"
+    ratios = [run.rate / other.rate for run, other in zip(drained, beside, strict=True)]
+    strays = [run.lost + run.doubled for run in drained]
+    wanted = None if latency else 4000.0
+    rates = [run.rate for run in drained]
+    return [
+        bar(f"{name}: daemon", "a second", rates, at_least=wanted, peers=PEERS[latency]),
+        bar(
+            f"{name}: bare", "a second", [run.rate for run in beside], peers=BARE_ELSEWHERE[latency]
+        ),
+        bar(f"{name}: ratio", "", ratios),
+        bar(f"{name}: lost, doubled", "", strays, at_most=0),
+        bar(
+            f"{name}: daemon's CPU",
+            "µs each",
+            [run.cpu_us for run in drained],
+            peers=PEERS_CPU[latency],
+        ),
+        bar(
+            f"{name}: bare CPU",
+            "µs each",
+            [run.cpu_us for run in beside],
+            peers=BARE_CPU_ELSEWHERE[latency],
+        ),
+        bar(f"{name}: statements", "each", [run.statements for run in drained]),
+        bar(f"{name}: WAL", "bytes each", [run.wal_bytes for run in drained]),
+    ]
+
+
+def _machine() -> dict[str, Any]:
+    """The load average is of before the bench: what others do with these processors."""
+    return {
+        "processors": os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "load_average": os.getloadavg()[0],
+    }
