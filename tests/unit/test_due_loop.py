@@ -313,11 +313,12 @@ async def test_under_load_rows_are_claimed_by_the_handful():
     assert len(table.asked) <= 60
 
 
-async def test_a_stop_ends_the_wait_for_a_handful(monkeypatch):
+@pytest.mark.parametrize("capacity", [7, 10])
+async def test_a_stop_ends_the_wait_for_room_and_that_for_a_handful(monkeypatch, capacity):
     monkeypatch.setattr(due_loop, "GATHER", 60.0)
     table = Table(rows=100)
     table.gate.clear()
-    async with draining(table, capacity=Fixed(10), batch_size=7) as running:
+    async with draining(table, capacity=Fixed(capacity), batch_size=7) as running:
         await eventually(lambda: len(table.started) == 7)
         running.stop.request()
         table.gate.set()
@@ -366,17 +367,6 @@ async def test_a_stop_ends_every_pause(last):
         running.stop.request()
         asked = len(table.asked)
     assert len(table.asked) == asked
-
-
-async def test_a_stop_ends_the_wait_for_room():
-    table = Table(rows=10)
-    table.gate.clear()
-    async with draining(table, capacity=Fixed(1)) as running:
-        await eventually(lambda: table.started == [0])
-        running.stop.request()
-        await asyncio.sleep(0)
-        table.gate.set()
-    assert table.done == [0]
 
 
 async def test_a_crash_in_work_ends_the_loop_and_is_told():

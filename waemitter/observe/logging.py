@@ -1,11 +1,14 @@
 """One JSON object a line, or colours on a terminal; the libraries' own logs take the same road.
 
-Each line is written and flushed at once, so that the last word of a crashing daemon is not lost.
+Lines leave at the end of the event loop's turn, or at once where no loop runs: so the last word of a
+crashing daemon is not lost, and a busy one does not pay a system call for each.
 A stream that cannot be written to costs its lines, never a message.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -90,20 +93,35 @@ def _console_renderer(out: TextIO) -> Processor:
 
 
 class _Lines:
-    """Where structlog's lines go. A full disk or a closed pipe loses them, and nothing else."""
+    """Where structlog's lines go. A full disk or a closed pipe loses them, and nothing else.
 
-    __slots__ = ("_flush", "_write")
+    Those of one turn of the event loop leave with one system call, before the next turn begins.
+    """
+
+    __slots__ = ("_flush", "_flush_is_due", "_write")
 
     def __init__(self, out: TextIO) -> None:
         self._write = out.buffer.write
         self._flush = out.buffer.flush
+        self._flush_is_due = False
 
     def write(self, line: bytes) -> None:
         try:
             self._write(line)
-            self._flush()
         except (OSError, ValueError):  # ValueError: the stream was closed
             return
+        if not self._flush_is_due:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:  # no loop runs, or it is closed
+                self.flush()
+            else:
+                self._flush_is_due = True
+
+    def flush(self) -> None:
+        self._flush_is_due = False
+        with contextlib.suppress(OSError, ValueError):
+            self._flush()
 
     debug = info = warning = error = critical = write
 

@@ -83,6 +83,8 @@ async def demo(messages: int, view: View) -> AsyncIterator[tuple[Summary, str]]:
             await _follow(on, daemon, store, view)
             committed = await _send_singly(store, one_by_one)
             await _follow(on, daemon, store, view)
+            for to in await store.retried():  # their arrival tells of the retry's patience
+                committed.pop(to, None)
             yield await _summary(on, store, await _pickups(on, committed)), address
 
 

@@ -61,6 +61,14 @@ class OpsStore:
         count: int = await self._pool.fetchval(self.ARRIVED)
         return count
 
+    RETRIED: Final = """
+        select ltrim(recipient, '+') as recipient from waemitter.outbox_messages where attempts > 1
+    """
+
+    async def retried(self) -> set[str]:
+        """The recipients (digits) whose message took more than one attempt."""
+        return {record["recipient"] for record in await self._pool.fetch(self.RETRIED)}
+
     PACE: Final = """
         select (count(*) / nullif(extract(epoch from max(sent_at) - min(sent_at)), 0))::float8
         from waemitter.outbox_messages where campaign_id = 1 and attempts = 1

@@ -95,6 +95,7 @@ class DueLoop(Generic[Row]):
         self._ready: Final[deque[Row]] = deque()
         self._working = 0
         self._room_made: Final = asyncio.Event()
+        self._wanted = 0  # the room that is waited for
         self._retry = FIRST_RETRY
 
     async def run(self, stop: Stop) -> None:
@@ -123,15 +124,15 @@ class DueLoop(Generic[Row]):
     def _room(self) -> int:
         return self._capacity.workers() + self._capacity.reserve()
 
-    def _half_free(self) -> bool:
-        return 2 * self._claimable() >= min(self._batch_size, self._room())
+    def _half(self) -> int:
+        return (min(self._batch_size, self._room()) + 1) // 2
 
     async def _has_room(self, stop: Stop) -> bool:
         """Wait until something can be taken. False: stop."""
         while not stop.requested.is_set():
             if self._claimable() <= 0:
-                await self._more_room()
-            elif self._half_free() or await self._gathered(stop):
+                await self._room_for(1)
+            elif self._claimable() >= self._half() or await self._gathered(stop):
                 return True
         return False
 
@@ -139,13 +140,22 @@ class DueLoop(Generic[Row]):
         """Under load a claim for each row would cost more than the row; nor may a few slow ones hold up the rest."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER):
-                while not self._half_free() and not stop.requested.is_set():
-                    await self._more_room()
+                while self._claimable() < self._half() and not stop.requested.is_set():
+                    await self._room_for(self._half())
         return self._claimable() > 0 and not stop.requested.is_set()
 
-    async def _more_room(self) -> None:
+    async def _room_for(self, rows: int) -> None:
+        """Wait until so many can be taken; told once, not by every row that ends meanwhile."""
+        self._wanted = rows
         self._room_made.clear()
-        await self._room_made.wait()
+        try:
+            await self._room_made.wait()
+        finally:
+            self._wanted = 0
+
+    def _tell_room(self) -> None:
+        if 0 < self._wanted <= self._claimable():
+            self._room_made.set()
 
     def _start(self, workers: asyncio.TaskGroup, stop: Stop) -> None:
         while (
@@ -155,10 +165,18 @@ class DueLoop(Generic[Row]):
             workers.create_task(self._work(self._ready.popleft(), workers, stop))
 
     async def _work(self, row: Row, workers: asyncio.TaskGroup, stop: Stop) -> None:
-        await self._table.work(row)
+        """One task works on row after row: to make one costs as much as to claim a row."""
+        while True:
+            await self._table.work(row)
+            if not self._ready or stop.requested.is_set():
+                break
+            if self._working > self._capacity.workers():
+                break
+            row = self._ready.popleft()
+            self._tell_room()
+            self._start(workers, stop)
         self._working -= 1
-        self._room_made.set()
-        self._start(workers, stop)
+        self._tell_room()
 
     async def _pause(self, claim: Claim[Row], stop: Stop) -> None:
         patience = self._sweep_interval * self._jitter()
