@@ -559,7 +559,7 @@ begin
           from unnest(v_take, v_due) with ordinality as t (id, due, n)
           where o.id = t.id
           returning o.id, o.token, o.recipient, o.message_type, o.payload, o.attempts, o.max_attempts,
-            coalesce(o.correlation_id, o.id::text),
+            o.correlation_id,
             extract(epoch from v_tat + case when v_rate > 0 then (t.n - 1) * interval '1 second' / v_rate
                                             else interval '0' end)::float8,
             extract(epoch from t.due)::float8, extract(epoch from v_now)::float8,

@@ -35,12 +35,6 @@ async def test_a_claimed_row_is_sending_with_a_token_an_attempt_and_a_lease(outb
     assert await outbox.claim_ids() == []
 
 
-async def test_a_row_without_a_correlation_id_is_known_by_its_own(outbox: Outbox) -> None:
-    message = await outbox.put()
-
-    assert (await outbox.claim_one()).correlation_id == str(message)
-
-
 async def test_only_due_rows_are_claimed_and_the_next_due_time_is_exact(outbox: Outbox) -> None:
     later, sooner = ahead(3600), ahead(1800)
     await outbox.put(available_at=later)

@@ -27,16 +27,17 @@ BARS: Final = ("sent", "delivered", "read", "failed")
 class Lines:
     """For a pipe or a log: one line whenever the numbers change, at most a second apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, to_stderr: bool) -> None:
+        self._to_stderr = to_stderr
         self._shown: tuple[Funnel, int] | None = None
 
     def told(self, line: str) -> None:
-        typer.echo(line)
+        typer.echo(line, err=self._to_stderr)
 
     def progress(self, funnel: Funnel, replies: int) -> None:
         if (funnel, replies) != self._shown:
             self._shown = funnel, replies
-            typer.echo(
+            self.told(
                 f"queued {funnel.waiting:5}  sent {funnel.sent:5}  delivered {funnel.delivered:5}  "
                 f"read {funnel.read:5}  failed {funnel.failed:3}  replies {replies:3}"
             )
@@ -103,7 +104,7 @@ def run_demo(
     console = Console(stderr=as_json)
     with explained(), contextlib.ExitStack() as stack:
         bars = Bars(console) if console.is_terminal or picture is not None else None
-        view = stack.enter_context(bars) if bars is not None else Lines()
+        view = stack.enter_context(bars) if bars is not None else Lines(to_stderr=as_json)
         code = asyncio.run(_show(messages, view, end=end, as_json=as_json))
         if bars is not None and picture is not None:
             picture.write_text(bars.picture())

@@ -62,6 +62,7 @@ class Splitter:
     async def claim(self, limit: int) -> Claim[Sequence[Webhook]]:
         del limit  # one batch at a time; its size is the statement's
         webhooks = await self._store.claim(BATCH, lease=LEASE)
+        self._events.database_back()
         if webhooks:
             return Claim([webhooks], next_due=0.0)
         return Claim((), next_due=await self._store.next_due())
@@ -128,7 +129,7 @@ class Splitter:
         self._events.status_heard(
             status=status.status,
             message_id=echo.message_id if echo else None,
-            correlation_id=echo.correlation_id or str(echo.message_id) if echo else None,
+            correlation_id=echo.correlation_id if echo else None,
             error_code=refused.code if refused else None,
         )
         return StatusUpdate(

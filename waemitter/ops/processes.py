@@ -30,9 +30,17 @@ class ChildFailed(WaemitterError):
 class Child:
     """One running child; its output is read all the time, and kept to be asked."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        *,
+        signals: Sequence[signal.Signals] = (signal.SIGTERM,),
+    ) -> None:
+        """`signals`: what `stop` asks it with; most children take a second one for "at once"."""
         self.name = name
         self.process = process
+        self._signals: Final = signals
         self.lines: Final[deque[str]] = deque(maxlen=KEPT)
         self.events: Final[deque[dict[str, Any]]] = deque(maxlen=KEPT)
         self._heard: Final = asyncio.Condition()
@@ -80,7 +88,8 @@ class Child:
 
     async def stop(self) -> int:
         """Ask it to end, wait, and end it if it does not."""
-        self.signal(signal.SIGTERM)
+        for number in self._signals:
+            self.signal(number)
         try:
             async with asyncio.timeout(PATIENCE):
                 return await self.process.wait()
@@ -91,7 +100,11 @@ class Child:
 
 @asynccontextmanager
 async def child(
-    name: str, arguments: Sequence[str], *, environ: Mapping[str, str] | None = None
+    name: str,
+    arguments: Sequence[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    signals: Sequence[signal.Signals] = (signal.SIGTERM,),
 ) -> AsyncIterator[Child]:
     """Run `python -m waemitter …`; whatever happens, it has ended afterwards."""
     process = await asyncio.create_subprocess_exec(
@@ -104,7 +117,7 @@ async def child(
         limit=LINE,
         start_new_session=True,  # a Ctrl-C is ours to hand on, once
     )
-    running = Child(name, process)
+    running = Child(name, process, signals=signals)
     reader = asyncio.create_task(running.read())
     try:
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,7 +37,12 @@ class Stage:
     async def simulate(self, *flags: str) -> Child:
         """Start the simulator. Its webhooks find the daemon once `announce` has told where it is."""
         running = await self._stack.enter_async_context(
-            child("the simulator", ["-m", "waemitter", "simulate", "--port", "0", *flags])
+            child(
+                "the simulator",
+                ["-m", "waemitter", "simulate", "--port", "0", *flags],
+                # At once: the daemon that it would bring its last webhooks to has ended before it.
+                signals=(signal.SIGINT, signal.SIGTERM),
+            )
         )
         address = (await running.event("SIMULATOR_STARTED"))["address"]
         self.simulator, self.graph_url = running, f"{address}/v24.0"

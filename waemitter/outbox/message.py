@@ -36,7 +36,7 @@ class Attempt:
     payload: str
     number: int
     max_attempts: int | None
-    correlation_id: str
+    correlation_id: str | None
     slot: float
     due: float
 
@@ -52,9 +52,7 @@ class Echo(NamedTuple):
         """At most 168 characters of the 512 that Meta carries, so that the user's own have room."""
         head = f"wm1.{self.message_id}.{self.token & _MASK:016x}"
         own = self.correlation_id
-        if not own or own == str(self.message_id) or not _CARRIED(own):
-            return head
-        return f"{head}.{own}"
+        return f"{head}.{own}" if own and _CARRIED(own) else head
 
 
 _MASK: Final = 2**64 - 1

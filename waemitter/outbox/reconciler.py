@@ -42,6 +42,7 @@ class Reconciler:
                 if self._clock() >= measure_at:
                     measure_at = self._clock() + MEASURE_EVERY
                     measure_at += max(0.0, SHARE * await self._measure() - MEASURE_EVERY)
+                    self._events.database_back()
             except DatabaseUnreachable as error:
                 self._events.database_lost(error=str(error))
             if await stop.sleep(min(sweep_at, measure_at) - self._clock()):

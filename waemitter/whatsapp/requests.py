@@ -1,8 +1,8 @@
 """A row of the outbox becomes the body of one `POST /{phone number id}/messages`.
 
 The payload is the Cloud API's own object and passes through whole, so that what Meta adds tomorrow
-can be sent today. Only what the daemon must own is set here: the product, the recipient, the type
-and the echo.
+can be sent today; `payloads` refuses what Meta is known to refuse. Only what the daemon must own is
+set here: the product, the recipient, the type and the echo.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from waemitter.errors import PayloadError
-
-LONGEST_ECHO: Final = 512
-"""Characters that Meta keeps of `biz_opaque_callback_data` and returns in status webhooks."""
+from waemitter.whatsapp.payloads import LONGEST_ECHO, check
 
 _READY_PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _PHONE_DIGITS: Final = re.compile(r"[1-9][0-9]{6,14}")
@@ -28,11 +26,6 @@ _TRUNK_ZERO: Final = re.compile(r"\(\s*0\s*\)")
 _PUNCTUATION: Final = re.compile(
     r"[\s()\[\]./\u00ad\u200b-\u200f\u2010-\u2015\u2212\u202a-\u202e\u2060-\u2069\ufeff-]+"
 )
-
-_OURS: Final = {
-    "to": "leave it out: the recipient column names the recipient",
-    "recipient": "leave it out: the recipient column names the recipient",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +84,7 @@ def render(
     sent as it is. Raises PayloadError, which names the field and says what to do about it.
     """
     given = _object(payload)
-    for key, advice in _OURS.items():
-        if key in given:
-            raise PayloadError(f"payload.{key}", advice)
-    _check_content(given, message_type)
+    check(message_type, given)
     to, address = _address(recipient, given.get("recipient_type"))
     body = {
         "messaging_product": "whatsapp",
@@ -121,35 +111,12 @@ def _object(payload: Mapping[str, Any] | str | bytes) -> Mapping[str, Any]:
     return given
 
 
-def _check_content(given: Mapping[str, Any], message_type: str) -> None:
-    if not message_type:
-        raise PayloadError("message_type", "is empty: name the Cloud API's type, like text")
-    if given.get("messaging_product", "whatsapp") != "whatsapp":
-        raise PayloadError("payload.messaging_product", "must be whatsapp, or be left out")
-    if given.get("type", message_type) != message_type:
-        raise PayloadError("payload.type", f"contradicts message_type {message_type}: leave it out")
-    if not isinstance(given.get("context", {}), Mapping):
-        raise PayloadError("payload.context", 'must be an object like {"message_id": "wamid.…"}')
-    if message_type not in given:
-        raise PayloadError(
-            f"payload.{message_type}", "is missing: a payload has one key named like its type"
-        )
-    content = given[message_type]
-    if message_type == "contacts":
-        if not isinstance(content, list):
-            raise PayloadError("payload.contacts", "must be an array of contact cards")
-    elif not isinstance(content, Mapping):
-        raise PayloadError(f"payload.{message_type}", "must be an object, as in the Cloud API")
-
-
 def _address(recipient: str, recipient_type: Any) -> tuple[str, str]:
     """Return the key that names the recipient, and its value."""
     if recipient_type == "group":
         if not recipient or recipient != recipient.strip():
             raise PayloadError("recipient", "must be the group's id, without blanks around it")
         return "to", recipient
-    if recipient_type not in (None, "individual"):
-        raise PayloadError("payload.recipient_type", "must be individual or group, or be left out")
     person = normalise_recipient(recipient)
     return ("to" if person.kind == "phone" else "recipient"), person.value
 
@@ -157,12 +124,11 @@ def _address(recipient: str, recipient_type: Any) -> tuple[str, str]:
 def _echo(echo: str, own: Any) -> str:
     if own is None:
         return echo
-    field = "payload.biz_opaque_callback_data"
-    if not isinstance(own, str):
-        raise PayloadError(field, "must be text")
     joined = f"{echo}|{own}"
     if len(joined) > LONGEST_ECHO:
+        left = LONGEST_ECHO - len(echo) - 1
         raise PayloadError(
-            field, f"is too long: at most {LONGEST_ECHO - len(echo) - 1} characters are left for it"
+            "payload.biz_opaque_callback_data",
+            f"is too long: at most {left} characters are left for it",
         )
     return joined
