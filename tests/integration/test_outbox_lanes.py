@@ -168,6 +168,31 @@ async def test_a_lane_leaves_one_by_one_in_the_order_of_its_rows(outbox: Outbox)
         await outbox.settle(attempt)
 
 
+async def test_a_row_that_comes_while_another_is_under_way_waits_for_it(outbox: Outbox) -> None:
+    await in_lane(outbox)
+    attempt = await outbox.claim_one()
+    (second,) = await in_lane(outbox, priority=9)
+
+    assert await outbox.claim_ids() == []
+    await outbox.settle(attempt)
+    assert await outbox.claim_ids() == [second]
+
+
+async def test_a_retry_waits_for_the_one_that_overtook_it(outbox: Outbox) -> None:
+    (first,) = await in_lane(outbox)
+    overtaken = await outbox.claim_one()
+    await outbox.lose(overtaken)
+    await outbox.change(first, available_at=ago(1))
+    assert (await outbox.claim(policy="hold")).held == 1
+    await in_lane(outbox)
+    attempt = await outbox.claim_one()
+    await outbox.settle(overtaken, Outcome.RETRY, delay=0.0)
+
+    assert await outbox.claim_ids() == []
+    await outbox.settle(attempt)
+    assert await outbox.claim_ids() == [first]
+
+
 async def test_the_recipient_is_the_lane_unless_an_ordering_key_says_otherwise(
     outbox: Outbox,
 ) -> None:
@@ -325,24 +350,16 @@ async def test_when_the_cancelling_is_taken_back_the_order_stands(outbox: Outbox
     assert await outbox.claim_ids() == [third]
 
 
-async def test_the_sweep_wakes_a_lane_whose_wake_was_missed(outbox: Outbox) -> None:
+async def test_the_sweep_wakes_a_lane_whose_wake_was_missed_and_no_busy_one(outbox: Outbox) -> None:
     first, second = await in_lane(outbox, 2)
     await outbox.claim_one()
+    await outbox.store.sweep()
+    assert await held(outbox, second) == "lane"
+
     await outbox.change(first, status="failed", available_at=None)
     assert await outbox.claim_ids() == []
-
-    assert await outbox.store.sweep() == 0
-
-    assert await outbox.claim_ids() == [second]
-
-
-async def test_the_sweep_wakes_nobody_whose_lane_is_busy(outbox: Outbox) -> None:
-    _, second = await in_lane(outbox, 2)
-    await outbox.claim_one()
-
     await outbox.store.sweep()
-
-    assert await held(outbox, second) == "lane"
+    assert await outbox.claim_ids() == [second]
 
 
 async def test_the_sweep_fails_the_rows_of_a_channel_that_is_not_there(outbox: Outbox) -> None:

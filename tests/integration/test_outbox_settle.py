@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from tests.outbox_rows import GRACE, Outbox, ago, ahead, outbox_at, status
@@ -305,26 +306,25 @@ async def test_rows_that_are_gone_are_stale(outbox: Outbox) -> None:
 
 
 async def test_the_daemons_own_writes_ring_no_bell_and_what_follows_them_does(
-    outbox: Outbox,
+    outbox: Outbox, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await outbox.put_many(2)
     rung: asyncio.Queue[object] = asyncio.Queue()
-    async with outbox.pool.acquire() as listener, outbox.pool.acquire() as daemon:
-        await listener.add_listener("waemitter_outbox", lambda *told: rung.put_nowait(told[3]))
-        await listener.add_listener("sentinel", lambda *told: rung.put_nowait(told[3]))
-        attempts = (await outbox.claim()).attempts
-        await outbox.settle(attempts[0])
-        await outbox.settle(attempts[1], Outcome.RETRY, delay=0.0)
-        await outbox.apply(status("delivered", attempts[0]))
-        await outbox.store.sweep()
-        await daemon.execute("select pg_notify('sentinel', 'all quiet')")
-        async with daemon.transaction():
-            await outbox.store.apply_statuses(daemon, [status("read", attempts[0])])
-            await daemon.execute("update waemitter.outbox_messages set status = status")
+    for channel in ("waemitter_outbox", "sentinel"):
+        await connection.add_listener(channel, lambda *told: rung.put_nowait(told[3]))
+    attempts = (await outbox.claim()).attempts
+    await outbox.settle(attempts[0])
+    await outbox.settle(attempts[1], Outcome.RETRY, delay=0.0)
+    await outbox.apply(status("delivered", attempts[0]))
+    await outbox.store.sweep()
+    await outbox.pool.execute("select pg_notify('sentinel', 'all quiet')")
 
-        async with asyncio.timeout(10):
-            assert [await rung.get(), await rung.get()] == ["all quiet", ""]
-        await listener.reset()
+    async with outbox.pool.acquire() as daemon, daemon.transaction():
+        await outbox.store.apply_statuses(daemon, [status("read", attempts[0])])
+        await daemon.execute("update waemitter.outbox_messages set status = status")
+
+    async with asyncio.timeout(10):
+        assert [await rung.get(), await rung.get()] == ["all quiet", ""]
 
 
 async def test_batches_in_opposite_orders_do_not_deadlock(outbox: Outbox) -> None:

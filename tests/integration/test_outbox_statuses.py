@@ -240,6 +240,16 @@ async def test_the_echo_of_another_databases_copy_does_not_match(outbox: Outbox)
     assert (await outbox.row(attempt.id))["status"] == "sent"
 
 
+async def test_nor_does_it_match_an_older_attempt(outbox: Outbox) -> None:
+    first, second = await retried(outbox)
+    stranger = status("read", first, wamid="wamid.theirs")._replace(token=first.token ^ 1)
+
+    applied = await outbox.apply(stranger)
+
+    assert applied.counts == {("read", "unknown"): 1}
+    assert (await outbox.row(second.id))["status"] == "sending"
+
+
 async def test_repeated_statuses_are_stale_and_change_nothing(outbox: Outbox) -> None:
     attempt = await sent(outbox)
     await outbox.apply(status("delivered", attempt))

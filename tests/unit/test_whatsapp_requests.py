@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waemitter.errors import PayloadError
-from waemitter.whatsapp.requests import LONGEST_ECHO, Recipient, normalise_recipient, render
+from waemitter.whatsapp.payloads import LONGEST_ECHO
+from waemitter.whatsapp.requests import Recipient, normalise_recipient, render
 
 TEXT = {"text": {"body": "Your order is on its way"}}
 PHONE = "+14155550123"
@@ -213,4 +214,10 @@ def test_anything_is_rendered_or_refused(recipient, message_type, payload):
 
 @given(content=st.dictionaries(words, values))
 def test_content_passes_through_whole(content):
+    content |= TEXT["text"]
+    content.pop("preview_url", None)  # the one other key that is checked
     assert rendered(payload={"text": content})["text"] == content
+
+
+def test_what_meta_would_refuse_for_a_limit_is_not_rendered():
+    assert fault(payload={"text": {"body": "x" * 4097}}).field == "payload.text.body"

@@ -17,7 +17,6 @@ _RULES: Final = {
     "string_too_short": "is empty: write something",
     "string_type": "must be text",
     "string_unicode": "must be valid Unicode text",
-    "string_pattern_mismatch": "must look like {pattern}",
     "too_long": "holds {length}: at most {max_length} are allowed",
     "too_short": "holds {length}: at least {min_length} are needed",
     "list_type": "must be an array",

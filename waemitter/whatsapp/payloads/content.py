@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from waemitter.whatsapp.payloads.shapes import Shape, WebAddress, Word, advice, items, within, words
+from waemitter.whatsapp.payloads.shapes import (
+    Shape,
+    WebAddress,
+    Word,
+    advice,
+    items,
+    like,
+    within,
+    words,
+)
+
+_DATE: Final = like(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "must be a date like 1815-12-10")
 
 
 class Text(Shape):
@@ -63,7 +74,7 @@ class Contact(Shape):
     """A contact card: of all that it may hold, only the formatted name is required."""
 
     name: Name
-    birthday: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] | None = None
+    birthday: Annotated[str, _DATE] | None = None
     phones: list[Shape] | None = None
     emails: list[Shape] | None = None
     addresses: list[Shape] | None = None

@@ -28,7 +28,7 @@ def complaints(message_type: str, given: Mapping[str, Any]) -> Iterator[PayloadE
         yield PayloadError("payload.recipient_type", reason)
     yield from _context_complaints(message_type, given)
     yield from _echo_complaints(given.get("biz_opaque_callback_data"))
-    if message_type not in given:
+    if message_type and message_type not in given:
         reason = "is missing: a payload has one key named like its type"
         yield PayloadError(f"payload.{message_type}", reason)
     if message_type == "pin" and given.get("recipient_type") != "group":

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from waemitter.whatsapp.payloads.content import Document, Media
+from waemitter.whatsapp.payloads.parts import (
+    Around,
+    Body,
+    Footer,
+    Header,
+    Label,
+    Message,
+    OnlyTextHeader,
+    repeated,
+)
 from waemitter.whatsapp.payloads.shapes import (
     Kinds,
     Shape,
@@ -22,72 +31,6 @@ from waemitter.whatsapp.payloads.shapes import (
 MOST_ROWS: Final = 10
 MOST_PRODUCTS: Final = 30
 MOST_LINE_BREAKS: Final = 2
-
-
-def _repeated(values: Iterable[Hashable]) -> int | None:
-    """Return the place of the first value that was there before."""
-    seen: set[Hashable] = set()
-    for place, value in enumerate(values):
-        if value in seen:
-            return place
-        seen.add(value)
-    return None
-
-
-class TextHeader(Shape):
-    text: Annotated[str, words(60)]
-    sub_text: Annotated[str, words(60, least=0)] | None = None
-
-
-class OnlyTextHeader(TextHeader):
-    type: Literal["text"]
-
-
-class ImageHeader(Shape):
-    image: Media
-
-
-class VideoHeader(Shape):
-    video: Media
-
-
-class DocumentHeader(Shape):
-    document: Document
-
-
-Header = Annotated[
-    Shape,
-    Kinds(
-        {
-            "text": TextHeader,
-            "image": ImageHeader,
-            "video": VideoHeader,
-            "document": DocumentHeader,
-        }
-    ),
-]
-
-
-class Body(Shape):
-    text: Annotated[str, words(1024)]
-
-
-class Footer(Shape):
-    text: Annotated[str, words(60)]
-
-
-class Around(Shape):
-    """What stands above and below the body of an interactive message."""
-
-    header: Header | None = None
-    footer: Footer | None = None
-
-
-class Message(Around):
-    body: Body
-
-
-Label = Annotated[str, words(20), Trimmed]
 
 
 class Reply(Shape):
@@ -106,7 +49,7 @@ class Buttons(Shape):
     def _tells_them_apart(self) -> Self:
         replies = [button.reply for button in self.buttons if isinstance(button, ReplyButton)]
         for field in ("id", "title"):
-            if (place := _repeated(getattr(reply, field) for reply in replies)) is not None:
+            if (place := repeated(getattr(reply, field) for reply in replies)) is not None:
                 reason = f"is another button's {field} too: each needs its own"
                 raise advice(reason, "buttons", place, "reply", field)
         return self
@@ -152,7 +95,7 @@ class List(Shape):
             reason = f"hold {len(places)} rows in all: at most {MOST_ROWS} are allowed"
             raise advice(reason, "sections")
         _check_titles(self.sections)
-        again = _repeated(row.id for section in self.sections for row in section.rows)
+        again = repeated(row.id for section in self.sections for row in section.rows)
         if again is not None:
             section, row = places[again]
             reason = "is another row's id too: each needs its own"
@@ -363,7 +306,7 @@ class Carousel(Shape):
                     "differs from the first card's: all need the same kind and number of buttons"
                 )
                 raise advice(reason, "cards", place, "action")
-        again = _repeated(card.card_index for card in self.cards)
+        again = repeated(card.card_index for card in self.cards)
         if again is not None:
             raise advice("is another card's too: each needs its own", "cards", again, "card_index")
         return self

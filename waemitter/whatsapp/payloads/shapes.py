@@ -1,12 +1,13 @@
 """The grammar in which the Cloud API's objects are described.
 
-An object is a `Shape`, with the fields that Meta documents. `words` limits a text, `items` a list and `within`
-a number, `Kinds` lets an object's own `type` say which shape it has, and `advice` is a complaint in
-own words.
+An object is a `Shape`, with the fields that Meta documents. `words` limits a text, `items` a list
+and `within` a number; `Kinds` lets an object's own `type` say which shape it has; `advice` is a
+complaint in own words.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -43,6 +44,18 @@ def within(low: float, high: float) -> Any:
 def advice(reason: str, *at: str | int) -> PydanticCustomError:
     """Return an error to raise in a validator; `at` leads from its object to the field."""
     return PydanticCustomError("advice", "{reason}", {"reason": reason, "at": at})
+
+
+def like(pattern: str, reason: str) -> AfterValidator:
+    """Let only a text pass that has this pattern from end to end."""
+    whole = re.compile(pattern)
+
+    def matched(text: str) -> str:
+        if whole.fullmatch(text):
+            return text
+        raise advice(reason)
+
+    return AfterValidator(matched)
 
 
 def _trimmed(text: str) -> str:

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from waemitter.whatsapp.payloads.content import Document, Location, Media
-from waemitter.whatsapp.payloads.shapes import Kinds, Shape, Word, advice, items, within, words
+from waemitter.whatsapp.payloads.shapes import (
+    Kinds,
+    Shape,
+    Word,
+    advice,
+    items,
+    like,
+    within,
+    words,
+)
 
 
 class Parameter(Shape):
@@ -25,7 +34,7 @@ class Currency(Shape):
     """An amount in thousandths of an ISO 4217 currency."""
 
     fallback_value: Word
-    code: Annotated[str, Field(pattern="^[A-Za-z]{3}$")]
+    code: Annotated[str, like("[A-Za-z]{3}", "must be three letters, like EUR")]
     amount_1000: float
 
 
