@@ -267,6 +267,13 @@ begin
   return null;
 end $$;
 
+-- Mappers write NULL where a column was not set: a message without a time is due now.
+create or replace function waemitter.due_now() returns trigger language plpgsql as $$
+begin
+  new.available_at := clock_timestamp();
+  return new;
+end $$;
+
 create or replace function waemitter.notify_outbox_retry() returns trigger language plpgsql as $$
 begin
   if pg_try_advisory_lock_shared(1463895373, tg_relid::integer)
@@ -288,6 +295,11 @@ end $$;
 -- to drop and create a trigger again would wait for, and hold up, every writer.
 do $$
 begin
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.outbox_messages'::regclass
+                 and tgname = 'outbox_due_trigger') then
+    create trigger outbox_due_trigger before insert on waemitter.outbox_messages
+      for each row when (new.available_at is null and new.status = 'queued') execute function waemitter.due_now();
+  end if;
   if not exists (select from pg_trigger where tgrelid = 'waemitter.outbox_messages'::regclass
                  and tgname = 'outbox_insert_trigger') then
     create trigger outbox_insert_trigger after insert on waemitter.outbox_messages
@@ -481,7 +493,10 @@ begin
   v_now := clock_timestamp();
   clock := extract(epoch from v_now);
   if v_tat is null then
-    not_before := clock + 0.005; next_due := not_before; return next; return;
+    if exists (select from waemitter.channel_buckets b where b.channel = v_channel) then  -- another daemon has it
+      not_before := clock + 0.005; next_due := not_before;
+    end if;
+    return next; return;
   end if;
   if v_paused > v_now then
     next_due := extract(epoch from nullif(v_paused, 'infinity')); return next; return;

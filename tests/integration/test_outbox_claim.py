@@ -383,3 +383,15 @@ async def test_a_thousand_locked_expired_leases_end_in_a_claim_and_not_in_a_circ
 
 async def test_a_channel_that_is_not_there_gives_nothing(outbox: Outbox) -> None:
     assert (await outbox.claim(channel="nowhere")).attempts == []
+
+
+async def test_a_message_inserted_without_a_time_is_due_now(outbox: Outbox) -> None:
+    message = await outbox.put(available_at=None)
+    assert await outbox.claim_ids() == [message]
+
+
+async def test_a_channel_that_was_deleted_is_not_asked_for_again_and_again(outbox: Outbox) -> None:
+    await outbox.put()
+    await outbox.pool.execute("delete from waemitter.channels")
+    claimed = await outbox.claim()
+    assert (claimed.attempts, claimed.not_before, claimed.next_due) == ([], None, None)

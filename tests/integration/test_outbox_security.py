@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -254,6 +255,25 @@ async def test_the_life_of_a_message_on_any_version(any_postgres_version: str) -
             await outbox.apply(status("delivered", attempt), status("read", attempt))
             assert (await outbox.row(message))["status"] == "read"
         assert await outbox.store.sweep() == 0
+
+
+async def test_the_gauges_of_a_channel_that_never_sent_on_any_version(
+    any_postgres_version: str,
+) -> None:
+    async with open_connection(any_postgres_version) as connection:
+        await schema.apply(connection)
+    async with outbox_at(any_postgres_version) as outbox:
+        await outbox.put(available_at=ago(60))
+        await outbox.pool.execute(
+            "insert into waemitter.outbox_messages (recipient, message_type, payload, available_at)"
+            " values ('+1415', 'text', '{}', '-infinity')"
+        )
+
+        (channel,) = await outbox.store.channels()
+        (depth,) = await outbox.store.depth()
+        assert (channel.name, channel.paused, channel.taken) == ("default", None, 0)
+        assert (depth.status, depth.rows, depth.oldest) == ("queued", 2, math.inf)
+        assert len(await outbox.claim_ids()) == 2
 
 
 ROLES = ("waemitter_daemon", "waemitter_app", "waemitter_read")

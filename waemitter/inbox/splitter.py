@@ -97,6 +97,8 @@ class Splitter:
                 if isinstance(item, Status) and item.kind is None:
                     updates.append(self._update(item))
         applied = Applied({}, 0, 0)
+        # In the order in which everybody locks messages, across the statements of this transaction too.
+        updates.sort(key=lambda update: update.message_id or 0)
         async with self._store.transaction() as connection:
             for first in range(0, len(updates), AT_ONCE):
                 some = updates[first : first + AT_ONCE]

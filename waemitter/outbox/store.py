@@ -67,7 +67,7 @@ class Applied(NamedTuple):
 
 
 class ChannelState(NamedTuple):
-    """`taken`: seconds for which send slots are given out already; below 0 = one is free now."""
+    """`taken`: seconds for which send slots are given out already; 0 = one is free now."""
 
     name: str
     messages_per_second: float
@@ -224,7 +224,7 @@ class OutboxStore:
 
     CHANNELS: Final = """
         select c.name, c.messages_per_second, c.paused_until > clock_timestamp() as paused, c.pause_reason,
-               extract(epoch from b.tat - clock_timestamp())::float8 as taken
+               extract(epoch from greatest(b.tat, now()) - now())::float8 as taken
         from waemitter.channels c join waemitter.channel_buckets b on b.channel = c.name
     """
 
@@ -234,7 +234,7 @@ class OutboxStore:
 
     DEPTH: Final = """
         select channel, case when hold is not null then 'held' else status end as status, count(*) as rows,
-               coalesce(extract(epoch from clock_timestamp() - min(available_at)
+               coalesce(extract(epoch from clock_timestamp()) - extract(epoch from min(available_at)
                         filter (where status = 'queued' and available_at <= clock_timestamp())), 0)::float8 as oldest
         from waemitter.outbox_messages where available_at is not null group by 1, 2
     """

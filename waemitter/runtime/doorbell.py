@@ -176,9 +176,13 @@ class Doorbell:
             self._tell("", own=True)
             yield lost
         finally:
-            connection.terminate()
-            if self._connection is not None:
-                self._connection = None
+            was_listening, self._connection = self._connection is not None, None
+            try:
+                async with self._speaking:
+                    pass  # a call under way ends first: the driver trips when that is torn from it
+            finally:
+                connection.terminate()
+            if was_listening:
                 self._tell("", own=True)
 
     def _notified(self, _connection: object, pid: int, channel: str, _payload: object) -> None:
