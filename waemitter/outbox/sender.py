@@ -29,7 +29,7 @@ from waemitter.whatsapp.requests import render
 
 HORIZON: Final = 0.2  # seconds of send slots in one claim
 RESERVE: Final = 0.1  # seconds of work that may be leased ahead where there is no limit
-MARGIN: Final = 1.0  # seconds between the end of the last possible request and the end of its lease
+MARGIN: Final = 0.5  # seconds between the end of the last possible request and the end of its lease
 
 
 class Client(Protocol):

@@ -132,6 +132,11 @@ class Doorbell:
                 self._trouble = error
                 connection.terminate()  # half a connection is none: reconnect, and ring every bell
                 raise NotListening from error
+            except AttributeError as error:
+                # The driver trips over itself when a connection is terminated between two of its steps.
+                if not connection.is_closed():
+                    raise
+                raise NotListening from error
 
     async def run(self, stop: Stop) -> None:
         with stop.waking(self.ring_all):
@@ -176,13 +181,9 @@ class Doorbell:
             self._tell("", own=True)
             yield lost
         finally:
-            was_listening, self._connection = self._connection is not None, None
-            try:
-                async with self._speaking:
-                    pass  # a call under way ends first: the driver trips when that is torn from it
-            finally:
-                connection.terminate()
-            if was_listening:
+            connection.terminate()
+            if self._connection is not None:
+                self._connection = None
                 self._tell("", own=True)
 
     def _notified(self, _connection: object, pid: int, channel: str, _payload: object) -> None:
