@@ -18,9 +18,8 @@ from waemitter.errors import WaemitterError
 
 KEPT: Final = 2000  # lines
 LINE: Final = 1024 * 1024  # bytes of the longest line that is read whole
-PATIENCE: Final = (
-    45.0  # seconds a child may take to end after it was asked to: longer than its own grace
-)
+POLITE: Final = 0.5  # seconds between the first request to end and the second
+PATIENCE: Final = 45.0  # seconds until it is ended by force: longer than its own grace
 
 
 class ChildFailed(WaemitterError):
@@ -87,15 +86,15 @@ class Child:
             self.process.send_signal(number)
 
     async def stop(self) -> int:
-        """Ask it to end, wait, and end it if it does not."""
-        for number in self._signals:
-            self.signal(number)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await self.process.wait()
-        except TimeoutError:
-            self.signal(signal.SIGKILL)
-            return await self.process.wait()
+        """Ask it to end, ask again, wait, and end it if it does not. Returns its exit code."""
+        *first, last = self._signals
+        for number, patience in (*((number, POLITE) for number in first), (last, PATIENCE)):
+            self.signal(number)  # a second one must not meet a child that is just leaving
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    return await self.process.wait()
+        self.signal(signal.SIGKILL)
+        return await self.process.wait()
 
 
 @asynccontextmanager
