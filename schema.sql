@@ -203,7 +203,6 @@ create table if not exists waemitter.webhook_logs (
   created_at   timestamptz not null default clock_timestamp(),
   available_at timestamptz default clock_timestamp(),  -- when to work on it, the end of a lease, NULL = worked on
   attempts     smallint not null default 0,
-  token        bigint,
   processed_at timestamptz,
   error        text
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);

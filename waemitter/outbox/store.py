@@ -207,13 +207,6 @@ class OutboxStore:
         with outages():
             await self._pool.execute(self.PAUSE, channel, seconds, reason)
 
-    PING: Final = "select 1"
-
-    async def ping(self) -> None:
-        """A round trip. Raises DatabaseUnreachable."""
-        with outages():
-            await self._pool.fetchval(self.PING)
-
     SWEEP: Final = "select waemitter.sweep_outbox()"
 
     async def sweep(self) -> int:
