@@ -59,6 +59,10 @@ create table if not exists waemitter.channels (
   unconfirmed_policy  text check (unconfirmed_policy in ('retry', 'hold')),                   -- NULL = the daemon's setting
   paused_until        timestamptz,                                                            -- 'infinity' = until resumed
   pause_reason        text,
+  paused_at           timestamptz,                                                            -- when the latest pause began
+  probe_at            timestamptz,  -- when to ask Meta whether the pause is over; NULL = it ends by time, or by an operator
+  access_token_hash   text,         -- of the token that a daemon sends with: channels of one token share its limits and pauses
+  waba_id             text,         -- the WhatsApp Business Account of the number, as far as webhooks told
   quality             text,
   tier                text,
   statuses_seen_at    timestamptz,  -- a status webhook came in: what is unconfirmed can be reconciled
@@ -210,6 +214,105 @@ create index if not exists webhook_logs_due on waemitter.webhook_logs (available
 create index if not exists webhook_logs_created on waemitter.webhook_logs (created_at);
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- Dead letters: what could not be sent, or not be handled, with what it takes to look into it and to do it again.
+--
+-- `outbound` letters are messages that failed for good, one for each message: `abandoned` from the start, `pending` from a
+-- retry on, `resolved` when it was sent after all. `inbound` ones are retried by themselves: `pending`, due at
+-- next_retry_at, until they are `resolved`, or `abandoned` after the last retry. `discarded` is an operator's word.
+
+create table if not exists waemitter.dead_letters (
+  id                  bigint generated always as identity primary key,
+  direction           text not null check (direction in ('inbound', 'outbound')),
+  source              text not null default 'whatsapp',
+  stage               text not null,           -- where it failed; outbound: payload, send or status
+  channel             text,
+  message_id          bigint,                  -- of outbox_messages
+  whatsapp_message_id text,
+  contact             text,                    -- who wrote, or who was written to
+  payload             jsonb not null,
+  error               text not null,
+  stack               text,
+  error_class         text,
+  error_code          integer,
+  attempts            integer not null default 0,
+  retry_count         integer not null default 0,
+  next_retry_at       timestamptz,
+  resolution_status   text not null default 'pending' check (resolution_status in
+                        ('pending', 'resolved', 'abandoned', 'discarded')),
+  correlation_id      text,
+  created_at          timestamptz not null default clock_timestamp(),
+  updated_at          timestamptz not null default clock_timestamp(),
+  resolved_at         timestamptz              -- when it left `pending`
+);
+create unique index if not exists dead_letters_messages on waemitter.dead_letters (message_id) where direction = 'outbound';
+create index if not exists dead_letters_due on waemitter.dead_letters (next_retry_at, id)
+  where resolution_status = 'pending' and direction = 'inbound';
+create index if not exists dead_letters_retried on waemitter.dead_letters (message_id)
+  where resolution_status = 'pending' and direction = 'outbound';
+create index if not exists dead_letters_wamids on waemitter.dead_letters (whatsapp_message_id)
+  where whatsapp_message_id is not null;
+create index if not exists dead_letters_ended on waemitter.dead_letters (updated_at) where resolution_status <> 'pending';
+
+-- Two older names for the inbound ones. Through them retry_count, next_retry_at and the status (or `processed`) may be changed.
+create or replace view waemitter.webhook_dlq with (security_invoker = true) as
+  select id, source, stage, channel, whatsapp_message_id, contact, payload, error, stack as error_stack, retry_count,
+         next_retry_at, resolution_status, correlation_id, created_at, updated_at, resolved_at
+  from waemitter.dead_letters where direction = 'inbound';
+
+create or replace view waemitter.wa_dead_letter_queue with (security_invoker = true) as
+  select id, whatsapp_message_id as message_id, contact as from_number, payload, error as error_message, stack as error_stack,
+         retry_count, next_retry_at, resolution_status <> 'pending' as processed, resolved_at as processed_at,
+         created_at, updated_at
+  from waemitter.dead_letters where direction = 'inbound';
+
+create or replace view waemitter.webhook_dlq_summary with (security_invoker = true) as
+  select resolution_status, stage, count(*) as count, max(retry_count) as most_retries, min(created_at) as oldest,
+         max(created_at) as newest, count(*) filter (where next_retry_at <= now()) as due
+  from waemitter.dead_letters where direction = 'inbound' group by resolution_status, stage;
+
+create or replace function waemitter.webhook_dlq_update() returns trigger language plpgsql as $$
+begin
+  update waemitter.dead_letters d
+    set retry_count = new.retry_count, next_retry_at = new.next_retry_at, resolution_status = new.resolution_status
+    where d.id = old.id;
+  return new;
+end $$;
+
+create or replace function waemitter.wa_dead_letter_queue_update() returns trigger language plpgsql as $$
+begin
+  update waemitter.dead_letters d
+    set retry_count = new.retry_count, next_retry_at = new.next_retry_at,
+        resolution_status = case when new.processed = old.processed then d.resolution_status
+                                 when new.processed then 'resolved' else 'pending' end
+    where d.id = old.id;
+  return new;
+end $$;
+
+-- A letter tells when it changed and when it ended; one that is pending again has not ended.
+create or replace function waemitter.dead_letter_updated() returns trigger language plpgsql as $$
+begin
+  new.updated_at := clock_timestamp();
+  if new.resolution_status = 'pending' then
+    new.resolved_at := null;
+  elsif old.resolution_status = 'pending' or new.resolved_at is null then
+    new.resolved_at := new.updated_at;
+    new.next_retry_at := null;
+  end if;
+  return new;
+end $$;
+
+-- Delete letters that ended so long ago, at most so many; the number of those deleted. Pending ones are never deleted.
+create or replace function waemitter.purge_dead_letters(older_than interval default '7 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as (
+    select id from waemitter.dead_letters
+    where resolution_status <> 'pending' and updated_at < clock_timestamp() - older_than
+    order by updated_at limit max_rows for update skip locked),
+  gone as (delete from waemitter.dead_letters d using old where d.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- The bell.
 
 -- The daemon's side of the two gears (runtime/gears.py), each called on its LISTEN connection: the lock lives and dies with it.
@@ -314,6 +417,21 @@ begin
                  and tgname = 'channel_trigger') then
     create trigger channel_trigger after insert or update of messages_per_second, paused_until on waemitter.channels
       for each row execute function waemitter.channel_changed();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.dead_letters'::regclass
+                 and tgname = 'dead_letter_trigger') then
+    create trigger dead_letter_trigger before update on waemitter.dead_letters
+      for each row execute function waemitter.dead_letter_updated();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.webhook_dlq'::regclass
+                 and tgname = 'webhook_dlq_update_trigger') then
+    create trigger webhook_dlq_update_trigger instead of update on waemitter.webhook_dlq
+      for each row execute function waemitter.webhook_dlq_update();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.wa_dead_letter_queue'::regclass
+                 and tgname = 'wa_dead_letter_queue_update_trigger') then
+    create trigger wa_dead_letter_queue_update_trigger instead of update on waemitter.wa_dead_letter_queue
+      for each row execute function waemitter.wa_dead_letter_queue_update();
   end if;
   if not exists (select from pg_trigger where tgrelid = 'waemitter.message_queue'::regclass
                  and tgname = 'message_queue_insert_trigger') then
