@@ -35,6 +35,11 @@
 -- LANES. Messages of one lane (ordering_key, by default the recipient; '' opts out) leave one at a time: those that were
 -- tried before go first, then by id. What must wait is parked when a claim meets it, and woken by what it waited for.
 --
+-- BARRIERS. A held template, a campaign that does not run, a recipient who opted out: nothing touches their rows until a
+-- claim meets one that is due. It parks it (`hold` = 'template:<name>' or 'campaign:<id>') or ends it (`suppressed`,
+-- `cancelled`), and its lane goes on. release_holds() and release_template() let parked rows go; the sweep frees those
+-- whose barrier has gone unseen. A campaign's own cap gives each of its rows a date, once.
+--
 -- LOCK ORDER. A claim holds its channel's bucket row and skips whatever is locked. Every other statement that changes
 -- several messages locks them in the order of their ids first.
 --
@@ -45,6 +50,13 @@ create schema if not exists waemitter;
 
 create or replace function waemitter.schema_version() returns integer
 language sql immutable parallel safe as 'select 1';
+
+-- One form for each person: the digits of a phone number without + and leading zeros, however it was written; a
+-- business-scoped user id (it has letters) as it is. Suppressions, pair limits and contacts are found by it.
+create or replace function waemitter.address(recipient text) returns text language sql immutable parallel safe as $$
+  select case when recipient ~ '[A-Za-z]' then btrim(recipient)
+              else ltrim(regexp_replace(recipient, '[^0-9]', '', 'g'), '0') end
+$$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Channels: a number (or, later, a Chatwoot inbox), its limits, and the bucket that hands out its send slots.
@@ -115,7 +127,7 @@ create table if not exists waemitter.outbox_messages (
   due_at              timestamptz,  -- the row's own due time, while available_at is a lease, a grace or a hold
   claimed_at          timestamptz,  -- NULL: no attempt was ever started
   token               bigint,       -- of the latest attempt; Meta's statuses echo it
-  hold                text,         -- what a held row waits for: lane, unconfirmed, template:…, campaign, …
+  hold                text,         -- what a held row waits for: lane, unconfirmed, template:<name>, campaign:<id>
   lane                text generated always as (coalesce(ordering_key, recipient)) stored,
 
   constraint in_the_queue_or_out_of_it check
@@ -137,6 +149,8 @@ create index if not exists outbox_wamids on waemitter.outbox_messages (whatsapp_
   where whatsapp_message_id is not null;
 create index if not exists outbox_campaigns on waemitter.outbox_messages (campaign_id, id)
   where campaign_id is not null;
+create index if not exists outbox_held on waemitter.outbox_messages (hold, id)
+  where available_at = 'infinity' and hold <> 'lane';
 
 -- Attempts beyond the first: tokens and wamids that a late answer or status may still name.
 create table if not exists waemitter.outbox_attempts (
@@ -159,6 +173,56 @@ create table if not exists waemitter.outbox_transitions (
   detail      jsonb
 );
 create index if not exists outbox_transitions_messages on waemitter.outbox_transitions (message_id, id);
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Barriers: what keeps a due row from being sent.
+
+-- A template that Meta paused, or whose rows somebody wants to wait.
+create table if not exists waemitter.held_templates (
+  channel    text not null references waemitter.channels (name) on update cascade on delete cascade,
+  template   text not null,
+  language   text not null default '',  -- '' = every language
+  reason     text,
+  until      timestamptz,               -- NULL = until it is released
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (channel, template, language)
+);
+
+-- Recipients who opted out.
+create table if not exists waemitter.suppressions (
+  id         bigint generated always as identity primary key,
+  channel    text references waemitter.channels (name) on update cascade on delete cascade,  -- NULL = every channel
+  address    text not null check (address <> ''),  -- waemitter.address(recipient), however it was written
+  reason     text,
+  source     text,
+  created_at timestamptz not null default clock_timestamp()
+);
+create unique index if not exists suppressions_addresses on waemitter.suppressions (address, coalesce(channel, ''));
+
+create table if not exists waemitter.campaigns (
+  id                  bigint generated always as identity primary key,
+  name                text not null,
+  channel             text not null default 'default',
+  status              text not null default 'draft' check (status in (
+                        'draft', 'scheduled', 'running', 'paused', 'completed', 'cancelled')),
+  messages_per_second double precision check (messages_per_second > 0),  -- its own cap; NULL = the channel's limit alone
+  total               integer not null default 0,
+  sent                integer not null default 0,
+  delivered           integer not null default 0,
+  read                integer not null default 0,
+  failed              integer not null default 0,
+  clicked             integer not null default 0,
+  replied             integer not null default 0,
+  created_at          timestamptz not null default clock_timestamp()
+) with (fillfactor = 50);
+create index if not exists campaigns_barring on waemitter.campaigns (id)
+  where status not in ('running', 'completed') or messages_per_second is not null;
+
+-- The theoretical arrival time of a capped campaign; only claims write it, so it has a row of its own.
+create table if not exists waemitter.campaign_buckets (
+  campaign_id bigint primary key references waemitter.campaigns (id) on delete cascade,
+  tat         timestamptz not null default '-infinity'
+) with (fillfactor = 10);
 
 create or replace view waemitter.outbox_events with (security_invoker = true) as
   select message_id, at, from_status, to_status, detail from waemitter.outbox_transitions
@@ -385,6 +449,12 @@ begin
   return null;
 end $$;
 
+create or replace function waemitter.normalise_address() returns trigger language plpgsql as $$
+begin
+  new.address := waemitter.address(new.address);
+  return new;
+end $$;
+
 create or replace function waemitter.channel_changed() returns trigger language plpgsql as $$
 begin
   insert into waemitter.channel_buckets (channel) values (new.name) on conflict do nothing;
@@ -432,6 +502,11 @@ begin
                  and tgname = 'wa_dead_letter_queue_update_trigger') then
     create trigger wa_dead_letter_queue_update_trigger instead of update on waemitter.wa_dead_letter_queue
       for each row execute function waemitter.wa_dead_letter_queue_update();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.suppressions'::regclass
+                 and tgname = 'suppression_trigger') then
+    create trigger suppression_trigger before insert or update of address on waemitter.suppressions
+      for each row execute function waemitter.normalise_address();
   end if;
   if not exists (select from pg_trigger where tgrelid = 'waemitter.message_queue'::regclass
                  and tgname = 'message_queue_insert_trigger') then
@@ -517,7 +592,7 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
     where not exists (
       select from waemitter.outbox_messages a
       where a.channel = d.channel and a.lane = d.lane and a.lane <> '' and a.available_at is not null
-        and (a.claimed_at is null) = false and a.id <> n.id and a.hold is distinct from 'unconfirmed')),
+        and (a.claimed_at is null) = false and a.id <> n.id and (a.hold is null or a.hold = 'lane'))),
   locked as materialized (
     select n.id from free d cross join lateral (
       select b.id from waemitter.outbox_messages b
@@ -601,6 +676,8 @@ declare
   v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
   v_not_before timestamptz; v_held bigint[]; v_held_n integer := 0; v_resent_n integer := 0;
   v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer; v_moved integer;
+  v_held_templates boolean; v_suppressions boolean; v_campaigns boolean; v_barred bigint[]; v_barriers text[]; v_paced integer;
+  v_most constant integer := 1000;  -- rows that one claim may park, re-date, end or resend
 begin
   select b.tat, c.messages_per_second * 0.97, c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null
@@ -619,6 +696,11 @@ begin
     next_due := extract(epoch from nullif(v_paused, 'infinity')); return next; return;
   end if;
   perform set_config('waemitter.quiet', 'on', true);
+  select exists (select from waemitter.held_templates h where h.channel = v_channel),
+         exists (select from waemitter.suppressions),
+         exists (select from waemitter.campaigns c
+                 where c.status not in ('running', 'completed') or c.messages_per_second is not null)
+    into v_held_templates, v_suppressions, v_campaigns;
   v_tat := greatest(v_tat, v_now);
   v_left := max_rows;
   if v_rate > 0 then
@@ -629,10 +711,26 @@ begin
   select o.priority into v_priority from waemitter.outbox_messages o
     where o.channel = v_channel and o.available_at is not null order by o.priority desc limit 1;
   while v_priority is not null loop
-    v_scan := v_left;
-    while v_left > 0 loop
+    v_scan := least(v_left, v_most - v_tidied);
+    while v_left > 0 and v_tidied < v_most loop
       with due as materialized (
-        select o.id, o.lane, o.status, o.available_at, o.claimed_at is not null as started, o.expires_at
+        select o.id, o.lane, o.status, o.available_at, o.claimed_at is not null as started, o.expires_at,
+          coalesce(
+            case when v_suppressions and exists (select from waemitter.suppressions s
+                where s.address = waemitter.address(o.recipient) and coalesce(s.channel, v_channel) = v_channel)
+              then 'suppressed' end,
+            case when v_campaigns and o.campaign_id is not null then (
+              select case c.status when 'cancelled' then c.status
+                                   when 'running' then null when 'completed' then null else 'campaign:' || c.id end
+              from waemitter.campaigns c where c.id = o.campaign_id) end,
+            case when v_held_templates and o.message_type = 'template' then (
+              select 'template:' || h.template from waemitter.held_templates h
+              where h.channel = v_channel and h.template = o.payload #>> '{template,name}'
+                and h.language in ('', coalesce(o.payload #>> '{template,language,code}', ''))
+                and (h.until is null or h.until > v_now) limit 1) end,
+            case when v_campaigns and o.campaign_id is not null and o.due_at is null and o.claimed_at is null then (
+              select 'cap' from waemitter.campaigns c
+              where c.id = o.campaign_id and c.messages_per_second is not null) end) as barrier
         from waemitter.outbox_messages o
         where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
           and o.available_at <= v_now
@@ -641,14 +739,14 @@ begin
         select d.id, d.available_at, d.started, d.lane, d.lane <> '' and (
           exists (select from waemitter.outbox_messages b
                   where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
-                    and (b.claimed_at is null) = false and b.id <> d.id and b.hold is distinct from 'unconfirmed'
+                    and (b.claimed_at is null) = false and b.id <> d.id and (b.hold is null or b.hold = 'lane')
                     and (not d.started or b.status <> 'queued' or b.id < d.id))
           or (not d.started and
             exists (select from waemitter.outbox_messages b
                   where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
                     and (b.claimed_at is null) = true and b.id < d.id
                     and (b.available_at <= v_now or b.hold = 'lane')))) as blocked
-        from due d where d.status = 'queued' and (d.expires_at is null or d.expires_at > v_now)),
+        from due d where d.status = 'queued' and d.barrier is null and (d.expires_at is null or d.expires_at > v_now)),
       take as materialized (  -- limited behind the lock: rows that others have locked make room for the next
         select o.id, c.available_at as due, o.token is not null as retried
         from checked c join waemitter.outbox_messages o on o.id = c.id
@@ -660,15 +758,20 @@ begin
         from checked c join waemitter.outbox_messages o on o.id = c.id cross join lateral (
           select b.id, b.hold from waemitter.outbox_messages b
           where b.channel = v_channel and b.lane = c.lane and b.lane <> '' and b.available_at is not null and b.id <> c.id
-            and b.hold is distinct from 'unconfirmed'
+            and (b.hold is null or b.hold = 'lane')
             and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold = 'lane')))
           order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) b
         where c.blocked and o.status = 'queued' and o.available_at <= v_now for no key update of o skip locked)
       select array(select id from take), array(select due from take), (select bool_or(retried) from take),
              array(select id from park), array(select id from park where orphan),
              array(select id from due where status = 'sending'), array(select id from due where status = 'unconfirmed'),
-             array(select id from due where status = 'queued' and expires_at <= v_now), (select count(*) from due)
-        into v_take, v_due, v_retried, v_park, v_orphans, v_sending, v_unconfirmed, v_expired, v_n;
+             array(select id from due where status = 'queued' and expires_at <= v_now),
+             array(select id from due where status = 'queued' and barrier is not null
+                                        and (expires_at is null or expires_at > v_now)),
+             array(select barrier from due where status = 'queued' and barrier is not null
+                                             and (expires_at is null or expires_at > v_now)),
+             (select count(*) from due)
+        into v_take, v_due, v_retried, v_park, v_orphans, v_sending, v_unconfirmed, v_expired, v_barred, v_barriers, v_n;
       v_again := 0;
       v_moved := cardinality(v_park);
 
@@ -722,12 +825,22 @@ begin
         v_ended := v_ended || v_gone;
         v_moved := v_moved + cardinality(v_gone);
       end if;
+      if cardinality(v_barred) > 0 then
+        v_gone := waemitter.bar_messages(v_barred, v_barriers, v_now);
+        v_ended := v_ended || v_gone;
+        v_moved := v_moved + cardinality(v_gone);
+        if 'cap' = any (v_barriers) then
+          v_paced := waemitter.pace_messages(v_barred, v_barriers, v_now);
+          v_again := v_again + v_paced;  -- they have their dates, and the first may be due at once
+          v_moved := v_moved + v_paced;
+        end if;
+      end if;
       v_ended := v_ended || v_orphans;  -- parked behind one that is parked itself, and perhaps for nobody
       v_tidied := v_tidied + v_moved;
       -- rows that others have locked must not hide those behind them: look further, as far as a thousand
-      exit when (v_n < v_scan and v_again = 0) or v_tidied > 1000
-        or (v_moved + cardinality(v_take) = 0 and v_scan >= 1000);
-      v_scan := least(greatest(v_left * 2 + 50, v_scan * 2), 1000);
+      exit when (v_n < v_scan and v_again = 0)
+        or (v_moved + cardinality(v_take) = 0 and v_scan >= v_most - v_tidied);
+      v_scan := least(greatest(v_left * 2 + 50, v_scan * 2), v_most - v_tidied);
     end loop;
 
     select o.available_at into v_first from waemitter.outbox_messages o
@@ -744,7 +857,7 @@ begin
   if v_taken > 0 and v_rate > 0 then
     update waemitter.channel_buckets b set tat = v_tat where b.channel = v_channel;
   end if;
-  if v_tidied > 1000 then v_next := v_now; end if;
+  if v_tidied >= v_most then v_next := v_now; end if;
   if cardinality(v_ended) > 0 and waemitter.wake_lanes(v_ended) > 0 then v_next := v_now; end if;
   if v_rate > 0 and v_tat > v_now + horizon / 2 then v_not_before := v_tat - horizon / 2; end if;
   message_id := null;
@@ -808,6 +921,155 @@ language sql as $$
     insert into waemitter.outbox_transitions (message_id, from_status, to_status) select id, 'queued', 'expired' from moved)
   select coalesce(array_agg(id), '{}') from moved
 $$;
+
+-- Due rows that a barrier concerns: ended when it says `suppressed` or `cancelled`, parked when it names a template or a
+-- campaign. Returns the ids: their lanes go on.
+create or replace function waemitter.bar_messages(ids bigint[], barriers text[], at timestamptz) returns bigint[]
+language sql as $$
+  with locked as materialized (
+    select o.id, o.status as was, b.barrier, b.barrier in ('suppressed', 'cancelled') as ends
+    from unnest(ids, barriers) as b (id, barrier) join waemitter.outbox_messages o on o.id = b.id
+    where b.barrier <> 'cap' and o.status = 'queued' and o.available_at <= at order by o.id for no key update of o skip locked),
+  moved as (
+    update waemitter.outbox_messages o set
+      status = case when l.ends then l.barrier else o.status end,
+      available_at = case when not l.ends then 'infinity'::timestamptz end,
+      due_at = coalesce(o.due_at, o.available_at),
+      hold = case when not l.ends then l.barrier end,
+      error_message = case l.barrier when 'suppressed' then 'the recipient has opted out (waemitter.suppressions)'
+                                     when 'cancelled' then 'its campaign was cancelled' else o.error_message end
+    from locked l where o.id = l.id returning o.id, l.was, o.status, l.ends),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status) select id, was, status from moved where ends)
+  select coalesce(array_agg(id), '{}') from moved
+$$;
+
+-- Give due rows of capped campaigns their slots, as dates, once for each row (due_at marks it): so they never hide others.
+create or replace function waemitter.pace_messages(ids bigint[], barriers text[], at timestamptz) returns integer
+language plpgsql as $$
+declare v_paced integer;
+begin
+  insert into waemitter.campaign_buckets (campaign_id)
+    select distinct o.campaign_id from unnest(ids, barriers) as b (id, barrier) join waemitter.outbox_messages o on o.id = b.id
+    where b.barrier = 'cap' order by 1 on conflict do nothing;
+  with locked as materialized (
+    select o.id, o.campaign_id, o.available_at
+    from unnest(ids, barriers) as b (id, barrier) join waemitter.outbox_messages o on o.id = b.id
+    where b.barrier = 'cap' and o.status = 'queued' and o.available_at <= at order by o.id for no key update of o skip locked),
+  asked as materialized (select campaign_id, count(*) as n from locked group by 1 order by 1),
+  buckets as materialized (
+    select b.campaign_id, greatest(b.tat, at) as tat, interval '1 second' / c.messages_per_second as apart, a.n
+    from asked a join waemitter.campaign_buckets b on b.campaign_id = a.campaign_id
+      join waemitter.campaigns c on c.id = a.campaign_id
+    where c.messages_per_second is not null order by b.campaign_id for no key update of b),
+  spent as (
+    update waemitter.campaign_buckets b set tat = g.tat + g.n * g.apart from buckets g where b.campaign_id = g.campaign_id),
+  dated as (
+    select l.id, g.tat + (row_number() over (partition by l.campaign_id order by l.available_at, l.id) - 1) * g.apart as slot
+    from locked l join buckets g on g.campaign_id = l.campaign_id),
+  moved as (
+    update waemitter.outbox_messages o set available_at = d.slot, due_at = o.available_at from dated d where o.id = d.id
+    returning o.id)
+  select count(*) into v_paced from moved;
+  return v_paced;
+end $$;
+
+-- Let rows go that are held by one barrier (`template:<name>`, `campaign:<id>`), the oldest first, each with its own due
+-- time; those still concerned are parked again by the next claim. Returns how many went: fewer than max_rows = all.
+create or replace function waemitter.release_holds(hold text, max_rows integer default 1000, channel text default null)
+returns integer language sql as $$
+  with locked as materialized (
+    select o.id from waemitter.outbox_messages o
+    where o.available_at = 'infinity' and o.hold <> 'lane' and o.hold = release_holds.hold and o.status = 'queued'
+      and (release_holds.channel is null or o.channel = release_holds.channel)
+    order by o.id limit max_rows for no key update skip locked),
+  moved as (
+    update waemitter.outbox_messages o
+    set available_at = coalesce(o.due_at, clock_timestamp()), due_at = null, hold = null
+    from locked where o.id = locked.id returning o.id)
+  select count(*)::integer from moved
+$$;
+
+-- Messages of a template wait from now on, until it is released or until its time; language '' = every language.
+create or replace function waemitter.hold_template(
+  channel text, template text, language text default '', reason text default null, until timestamptz default null
+) returns void language sql as $$
+  insert into waemitter.held_templates (channel, template, language, reason, until)
+  values (channel, template, coalesce(language, ''), reason, until)
+  on conflict on constraint held_templates_pkey do update set reason = excluded.reason, until = excluded.until
+$$;
+
+-- The template may be sent again. Returns how many held messages go on.
+create or replace function waemitter.release_template(channel text, template text, language text default '')
+returns integer language plpgsql as $$
+declare v_freed integer := 0; v_n integer;
+begin
+  delete from waemitter.held_templates h
+    where h.channel = release_template.channel and h.template = release_template.template
+      and (coalesce(release_template.language, '') = '' or h.language = release_template.language);
+  loop
+    v_n := waemitter.release_holds(hold => 'template:' || release_template.template, max_rows => 1000,
+                                   channel => release_template.channel);
+    v_freed := v_freed + v_n;
+    exit when v_n < 1000;
+  end loop;
+  return v_freed;
+end $$;
+
+-- The template can never be sent: its queued and held messages fail. Returns how many.
+create or replace function waemitter.fail_template(
+  channel text, template text, language text default '', code integer default null, reason text default null
+) returns integer language plpgsql as $$
+declare v_failed bigint[];
+begin
+  with locked as materialized (
+    select o.id, o.hold from waemitter.outbox_messages o
+    where o.channel = fail_template.channel and o.available_at is not null and o.status = 'queued'
+      and o.message_type = 'template' and o.payload #>> '{template,name}' = fail_template.template
+      and (coalesce(fail_template.language, '') = '' or o.payload #>> '{template,language,code}' = fail_template.language)
+    order by o.id for no key update skip locked),
+  moved as (
+    update waemitter.outbox_messages o
+    set status = 'failed', available_at = null, hold = null, failed_at = clock_timestamp(), error_code = fail_template.code,
+        error_message = coalesce(fail_template.reason, 'its template cannot be sent')
+    from locked where o.id = locked.id returning o.id, o.error_message),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+    select id, 'queued', 'failed', jsonb_strip_nulls(jsonb_build_object('code', fail_template.code, 'reason', error_message))
+    from moved)
+  select coalesce(array_agg(id), '{}') into v_failed from moved;
+  perform waemitter.wake_lanes(v_failed);
+  return cardinality(v_failed);
+end $$;
+
+-- Holds whose barrier is gone (a template whose time is over, a campaign that runs or was cancelled) let their rows go, at
+-- most 50,000 in one call. Returns how many.
+create or replace function waemitter.sweep_holds() returns integer language plpgsql as $$
+declare v_hold text; v_barred boolean; v_freed integer := 0; v_n integer;
+begin
+  delete from waemitter.held_templates where until <= clock_timestamp();
+  select min(o.hold) into v_hold from waemitter.outbox_messages o where o.available_at = 'infinity' and o.hold <> 'lane';
+  while v_hold is not null loop
+    v_barred := case
+      when v_hold like 'template:%' then exists (
+        select from waemitter.held_templates h where 'template:' || h.template = v_hold)
+      when v_hold like 'campaign:%' then exists (
+        select from waemitter.campaigns c
+        where 'campaign:' || c.id = v_hold and c.status in ('draft', 'scheduled', 'paused'))
+      else true end;
+    if not v_barred then
+      loop
+        v_n := waemitter.release_holds(hold => v_hold, max_rows => 1000);
+        v_freed := v_freed + v_n;
+        exit when v_n < 1000 or v_freed >= 50000;
+      end loop;
+    end if;
+    exit when v_freed >= 50000;
+    select min(o.hold) into v_hold from waemitter.outbox_messages o
+      where o.available_at = 'infinity' and o.hold <> 'lane' and o.hold > v_hold;
+  end loop;
+  return v_freed;
+end $$;
 
 -- Settle attempts, many at once. outcomes: sent, dry_run; retry (queued again after `delays` seconds), defer (the same, and
 -- the attempt is not counted), release (never started: back to where it was); failed; unconfirmed (nobody knows; `delays`
@@ -971,7 +1233,8 @@ begin
     from jsonb_to_recordset(v_counts) as c (word text, result text, n bigint, resolved bigint);
 end $$;
 
--- What a notification, a wake or a daemon may have missed: lanes that came free unseen; rows of a channel that is not there.
+-- What a notification, a wake or a daemon may have missed: lanes that came free unseen; holds whose barrier is gone; rows of
+-- a channel that is not there.
 create or replace function waemitter.sweep_outbox() returns integer language plpgsql as $$
 declare v_lanes bigint[]; v_strays integer;
 begin
@@ -980,6 +1243,7 @@ begin
     select min(o.id) as id from waemitter.outbox_messages o
     where o.available_at = 'infinity' and o.hold = 'lane' group by o.channel, o.lane) parked;
   if v_lanes is not null and waemitter.wake_lanes(v_lanes) > 0 then notify waemitter_outbox; end if;
+  if waemitter.sweep_holds() > 0 then notify waemitter_outbox; end if;
   with recursive names (channel) as (
     select (select min(o.channel) from waemitter.outbox_messages o where o.available_at is not null)
     union all

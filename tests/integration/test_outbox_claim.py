@@ -378,7 +378,7 @@ async def test_a_thousand_locked_expired_leases_end_in_a_claim_and_not_in_a_circ
         async with asyncio.timeout(AT_ONCE):
             assert await outbox.claim_ids() == [free]
 
-    assert (await outbox.claim()).lost == 1500
+    assert [(await outbox.claim()).lost for _ in range(2)] == [1000, 500]
 
 
 async def test_a_channel_that_is_not_there_gives_nothing(outbox: Outbox) -> None:
