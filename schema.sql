@@ -377,6 +377,107 @@ returns integer language sql as $$
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- The inbox: what was handled, who wrote, and what.
+
+-- Written in the transaction of its effect: a key that can be seen is a duplicate, and a crash leaves neither. Statuses have
+-- none, since they only move their message forward; three keys a message would cost as much as the message.
+create table if not exists waemitter.processed_webhook_messages (
+  whatsapp_message_id text not null,             -- or a digest, of what has no id of its own
+  field               text not null,             -- `history` brings the ids of `messages` once more
+  scope               text not null default '',  -- the phone_number_id that it came for, or the account's id
+  created_at          timestamptz not null default clock_timestamp(),
+  primary key (whatsapp_message_id, field, scope)
+);
+create index if not exists processed_webhook_messages_created on waemitter.processed_webhook_messages (created_at);
+
+-- A person, or a group, as one channel knows them. Whoever goes by a username has no phone number, only Meta's
+-- business-scoped user_id; either may come first, and both together tell that two contacts were one.
+create table if not exists waemitter.contacts (
+  id         bigint generated always as identity primary key,
+  channel    text not null,
+  wa_id      text,    -- the phone number in digits, as Meta spells it
+  user_id    text,
+  group_id   text,
+  phone      text generated always as ('+' || wa_id) stored,
+  name       text,
+  username   text,
+  joined_to  bigint,  -- the contact that this one turned out to be; it has the addresses now
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp()
+);
+
+-- Each address leads to one contact. One that was given up (the number was changed) still leads there for what was written before.
+create table if not exists waemitter.contact_addresses (
+  channel    text not null,
+  address    text not null,  -- digits of a phone number, a business-scoped user id, or a group's id
+  contact_id bigint not null references waemitter.contacts (id) on delete cascade,
+  retired_at timestamptz,
+  primary key (channel, address)
+);
+create index if not exists contact_addresses_contacts on waemitter.contact_addresses (contact_id);
+
+create table if not exists waemitter.conversations (
+  id              bigint generated always as identity primary key,
+  channel         text not null,
+  contact_id      bigint not null references waemitter.contacts (id) on delete cascade,
+  status          text not null default 'idle' check (status in ('idle', 'buffering', 'processing', 'human', 'error')),
+  last_inbound_at timestamptz,  -- by Meta's clock: opens the 24 hours in which free-form messages are allowed
+  lock_id         uuid,
+  locked_at       timestamptz,  -- the last renewal; NULL when free
+  lock_expires_at timestamptz,
+  takeover_until  timestamptz,  -- a human answers until then
+  created_at      timestamptz not null default clock_timestamp(),
+  updated_at      timestamptz not null default clock_timestamp(),
+  unique (channel, contact_id)
+) with (fillfactor = 70);
+create index if not exists conversations_contacts on waemitter.conversations (contact_id);
+
+create table if not exists waemitter.conversation_state_transitions (
+  id              bigint generated always as identity primary key,
+  conversation_id bigint not null references waemitter.conversations (id) on delete cascade,
+  at              timestamptz not null default clock_timestamp(),
+  from_status     text not null,
+  to_status       text not null,
+  reason          text,
+  correlation_id  text
+);
+create index if not exists conversation_state_transitions_conversations
+  on waemitter.conversation_state_transitions (conversation_id, id);
+
+-- What was written to us, each message whole.
+create table if not exists waemitter.inbound_messages (
+  id                  bigint generated always as identity primary key,
+  conversation_id     bigint not null references waemitter.conversations (id) on delete cascade,
+  whatsapp_message_id text not null,
+  message_type        text not null,
+  payload             jsonb not null,  -- Meta's message object
+  contact             jsonb,           -- Meta's words about who wrote it: in a group, one of its members
+  sent_at             timestamptz,     -- by Meta's clock, whole seconds
+  webhook_id          bigint,          -- the row of webhook_logs that brought it
+  created_at          timestamptz not null default clock_timestamp()
+);
+create index if not exists inbound_messages_conversations on waemitter.inbound_messages (conversation_id, id);
+create index if not exists inbound_messages_wamids on waemitter.inbound_messages (whatsapp_message_id);
+
+-- Statuses of messages that nobody here knows (yet): another application on the same number, or a message whose wamid was not
+-- stored when its status came without our echo.
+create table if not exists waemitter.parked_statuses (
+  id         bigint generated always as identity primary key,
+  message_id bigint,
+  token      bigint,
+  wamid      text not null,
+  word       text not null,
+  at         timestamptz,
+  code       integer,
+  reason     text,
+  category   text,
+  billable   boolean,
+  parked_at  timestamptz not null default clock_timestamp(),
+  unique (wamid, word)
+);
+create index if not exists parked_statuses_parked on waemitter.parked_statuses (parked_at);
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- The bell.
 
 -- The daemon's side of the two gears (runtime/gears.py), each called on its LISTEN connection: the lock lives and dies with it.
@@ -1143,7 +1244,8 @@ $$;
 -- A row is found by our own id and the attempt's token (both from biz_opaque_callback_data, so also before the attempt
 -- was settled), else by its wamid. A failure of an older attempt never fails the row; any success ends it, but for a mere
 -- `sent` of an attempt that was known to be accepted when it was retried.
--- Returns how many of each word were applied, stale (no news), or unknown (of no message here); `freed`: lanes that went on.
+-- Returns how many of each word were applied, stale (no news), parked (of no message here, yet) or unknown; `freed`: lanes
+-- that went on.
 create or replace function waemitter.apply_statuses(
   message_ids bigint[], tokens bigint[], wamids text[], words text[], times timestamptz[], codes integer[],
   reasons text[], categories text[], billables boolean[]
@@ -1172,6 +1274,10 @@ begin
     left join lateral (select a.message_id as id from waemitter.outbox_attempts a
       where mine.id is null and older.id is null and named.id is null and a.whatsapp_message_id = g.wamid
       limit 1) older_named on true),
+  parked as (  -- its message may yet become known; see apply_parked_statuses
+    insert into waemitter.parked_statuses (message_id, token, wamid, word, at, code, reason, category, billable)
+    select distinct on (wamid, word) message_id, token, wamid, word, at, code, reason, category, billable
+    from found where id is null and rank > 0 and wamid <> '' order by wamid, word on conflict do nothing),
   remembered as (
     update waemitter.outbox_attempts a set whatsapp_message_id = f.wamid from found f
     where not f.latest and a.message_id = f.id and a.token = f.token and a.whatsapp_message_id is null),
@@ -1221,7 +1327,7 @@ begin
             and (statuses_seen_at is null or statuses_seen_at < clock_timestamp() - interval '1 minute')
           for no key update skip locked) s where c.name = s.name),
   counted as (
-    select f.word, case when f.id is null then 'unknown' when m.id is not null and f.rank > m.had then 'applied' else 'stale' end as result,
+    select f.word, case when f.id is null and f.rank > 0 and f.wamid <> '' then 'parked' when f.id is null then 'unknown' when m.id is not null and f.rank > m.had then 'applied' else 'stale' end as result,
            count(*) as n, count(distinct m.id) filter (where m.was = 'unconfirmed' and f.rank = m.rank) as resolved
     from found f left join moved m on m.id = f.id group by 1, 2)
   select (select jsonb_agg(to_jsonb(c)) from counted c),
@@ -1267,6 +1373,222 @@ begin
   perform set_config('waemitter.quiet', '', true);
   return v_strays;
 end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- What becomes of webhooks. Locks, here and everywhere: keys, contacts, conversations, then messages of the outbox.
+
+-- The contact behind these addresses: the one known, a new one, or, when they lead to several, those joined into one.
+-- `known`: a contact that they are to lead to besides; `at`: when it was written, since an address may have changed hands.
+create or replace function waemitter.contact_of(
+  channel text, wa_id text, user_id text default null, group_id text default null, name text default null,
+  username text default null, at timestamptz default null, known bigint default null
+) returns bigint language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_at timestamptz := coalesce(contact_of.at, clock_timestamp());
+  v_addresses text[] := array(select a from unnest(array[contact_of.wa_id, contact_of.user_id, contact_of.group_id]) a
+                              where a <> '' order by a);
+  v_found bigint[]; v_id bigint; v_same boolean; v_current text[];
+begin
+  if v_addresses = '{}' then
+    raise exception 'a contact has a phone number, a user id or a group id' using errcode = 'invalid_parameter_value';
+  end if;
+  loop
+    delete from waemitter.contact_addresses a
+      where a.channel = contact_of.channel and a.address = any (v_addresses) and a.retired_at < v_at;
+    select array_agg(distinct a.contact_id), count(*) = cardinality(v_addresses)
+      into v_found, v_same
+      from waemitter.contact_addresses a where a.channel = contact_of.channel and a.address = any (v_addresses);
+    if known is not null and v_found is distinct from array[known] then
+      v_found := array(select distinct f from unnest(v_found || known) f order by f);
+    end if;
+    if v_found is null then
+      insert into waemitter.contacts (channel, wa_id, user_id, group_id, name, username)
+      values (contact_of.channel, contact_of.wa_id, contact_of.user_id, contact_of.group_id, contact_of.name, contact_of.username)
+      returning id into v_id;
+    elsif cardinality(v_found) = 1 then
+      v_id := v_found[1];
+      exit when v_same;
+    else
+      v_id := waemitter.join_contacts(v_found);
+    end if;
+    insert into waemitter.contact_addresses (channel, address, contact_id)
+      select contact_of.channel, a, v_id from unnest(v_addresses) a order by a on conflict do nothing;
+    exit when (select count(*) from waemitter.contact_addresses a where a.channel = contact_of.channel
+                 and a.address = any (v_addresses) and a.contact_id = v_id) = cardinality(v_addresses);
+    if v_found is null then  -- another transaction was quicker: its contact it is
+      delete from waemitter.contacts c where c.id = v_id;
+    end if;
+  end loop;
+  select array_agg(a.address) into v_current from waemitter.contact_addresses a
+    where a.channel = contact_of.channel and a.address = any (v_addresses) and a.retired_at is null;
+  update waemitter.contacts c set
+      wa_id = case when contact_of.wa_id = any (v_current) then contact_of.wa_id else c.wa_id end,
+      user_id = case when contact_of.user_id = any (v_current) then contact_of.user_id else c.user_id end,
+      name = coalesce(contact_of.name, c.name), username = coalesce(contact_of.username, c.username),
+      updated_at = clock_timestamp()
+    where c.id = v_id
+      and ((contact_of.wa_id = any (v_current) and c.wa_id is distinct from contact_of.wa_id)
+        or (contact_of.user_id = any (v_current) and c.user_id is distinct from contact_of.user_id)
+        or c.name is distinct from coalesce(contact_of.name, c.name)
+        or c.username is distinct from coalesce(contact_of.username, c.username));
+  return v_id;
+end $$;
+
+-- Several contacts turned out to be one person. The one who wrote last keeps the conversation, since its window, its lock
+-- and its session are the live ones; it takes over the addresses, and a human's turn if one is under way. The others stay,
+-- with what was said there, and tell by joined_to where it went on.
+create or replace function waemitter.join_contacts(ids bigint[]) returns bigint language plpgsql as $$
+#variable_conflict use_column
+declare v_id bigint;
+begin
+  perform from waemitter.contacts c where c.id = any (ids) order by c.id for no key update;
+  select c.id into v_id from waemitter.contacts c left join waemitter.conversations v on v.contact_id = c.id
+    where c.id = any (ids) order by v.last_inbound_at desc nulls last, c.id limit 1;
+  update waemitter.contact_addresses a set contact_id = v_id where a.contact_id = any (ids) and a.contact_id <> v_id;
+  update waemitter.contacts c set joined_to = v_id, updated_at = clock_timestamp() where c.id = any (ids) and c.id <> v_id;
+  update waemitter.contacts c set
+      wa_id = coalesce(c.wa_id, o.wa_id), user_id = coalesce(c.user_id, o.user_id), name = coalesce(c.name, o.name),
+      username = coalesce(c.username, o.username), updated_at = clock_timestamp()
+    from (select max(wa_id) as wa_id, max(user_id) as user_id, max(name) as name, max(username) as username
+          from waemitter.contacts where id = any (ids) and id <> v_id) o where c.id = v_id;
+  perform from waemitter.conversations v where v.contact_id = any (ids) order by v.contact_id for no key update;
+  update waemitter.conversations v set takeover_until = o.until, status = 'human', updated_at = clock_timestamp()
+    from (select max(takeover_until) as until from waemitter.conversations
+          where contact_id = any (ids) and contact_id <> v_id and takeover_until > clock_timestamp()) o
+    where v.contact_id = v_id and o.until > coalesce(v.takeover_until, '-infinity') and v.status in ('idle', 'human', 'error');
+  return v_id;
+end $$;
+
+-- Keep messages, each once: its key, its contact, its conversation (which stays locked) and the message are one transaction.
+-- `opens`: whether it opens the 24-hour window. `result`: received, duplicate, or unknown_number: no channel has its number;
+-- such a one leaves no key, so that a replay can bring it in once the channel is there.
+create or replace function waemitter.receive_messages(
+  numbers text[], wamids text[], types text[], wa_ids text[], user_ids text[], group_ids text[], names text[],
+  usernames text[], times timestamptz[], opens boolean[], payloads text[], contacts text[], webhook_ids bigint[]
+) returns table (n integer, result text, message_id bigint, conversation_id bigint, contact_id bigint, channel text)
+language plpgsql set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+  r record;
+  v_contact bigint; v_conversation bigint;
+  v_fresh integer[] := '{}'; v_conversations bigint[] := '{}'; v_contacts bigint[] := '{}'; v_channels text[] := '{}';
+begin
+  for r in
+    with given as materialized (
+      select g.*, c.name as channel
+      from unnest(numbers, wamids, wa_ids, user_ids, group_ids, names, usernames, times, opens)
+        with ordinality as g (number, wamid, wa_id, user_id, group_id, name, username, at, opens, n)
+      left join lateral (select c.name from waemitter.channels c
+        where c.phone_number_id = g.number and c.kind = 'whatsapp' order by c.name limit 1) c on true),
+    kept as (
+      insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, scope)
+      select distinct on (wamid, number) wamid, 'messages', number from given where channel is not null order by wamid, number
+      on conflict do nothing returning whatsapp_message_id as wamid, scope as number)
+    select g.*, k.wamid is not null and g.n = min(g.n) over (partition by g.wamid, g.number) as fresh
+    from given g left join kept k using (wamid, number)
+    order by coalesce(g.group_id, g.wa_id, g.user_id), g.n
+  loop
+    if not r.fresh then
+      n := r.n; channel := r.channel;
+      result := case when r.channel is null then 'unknown_number' else 'duplicate' end;
+      return next;
+      continue;
+    end if;
+    v_contact := case when r.group_id is null
+      then waemitter.contact_of(r.channel, r.wa_id, r.user_id, null, r.name, r.username, r.at)
+      else waemitter.contact_of(r.channel, null, null, r.group_id) end;
+    insert into waemitter.conversations as v (channel, contact_id, last_inbound_at)
+      values (r.channel, v_contact,
+              case when r.opens then least(coalesce(r.at, clock_timestamp()), clock_timestamp()) end)
+      on conflict (channel, contact_id) do update
+        set last_inbound_at = greatest(v.last_inbound_at, excluded.last_inbound_at), updated_at = clock_timestamp()
+      returning id into v_conversation;
+    v_fresh := v_fresh || r.n::integer; v_conversations := v_conversations || v_conversation;
+    v_contacts := v_contacts || v_contact; v_channels := v_channels || r.channel;
+  end loop;
+  if v_fresh = '{}' then return; end if;
+  return query
+    with fresh as materialized (
+      select * from unnest(v_fresh, v_conversations, v_contacts, v_channels) as f (n, conversation_id, contact_id, channel)),
+    kept as (
+      insert into waemitter.inbound_messages
+        (conversation_id, whatsapp_message_id, message_type, payload, contact, sent_at, webhook_id)
+      select f.conversation_id, wamids[f.n], types[f.n], payloads[f.n]::jsonb, contacts[f.n]::jsonb, times[f.n], webhook_ids[f.n]
+      from fresh f order by f.n
+      returning id, conversation_id, whatsapp_message_id)
+    select f.n, 'received', k.id, f.conversation_id, f.contact_id, f.channel
+    from fresh f join kept k on k.conversation_id = f.conversation_id and k.whatsapp_message_id = wamids[f.n]
+    order by f.n;
+end $$;
+
+-- A customer goes by another phone number or user id from `at` on; `former`: what is no longer theirs. What was written from
+-- there before still leads to the same contact; whoever writes from there later is somebody else. Returns the contact.
+create or replace function waemitter.follow_contact(
+  channel text, contact_id bigint, former text[], wa_id text, user_id text, at timestamptz
+) returns bigint language plpgsql as $$
+#variable_conflict use_column
+begin
+  update waemitter.contact_addresses a set retired_at = coalesce(follow_contact.at, clock_timestamp())
+    where a.channel = follow_contact.channel and a.address = any (former) and a.retired_at is null
+      and a.address is distinct from follow_contact.wa_id and a.address is distinct from follow_contact.user_id;
+  return waemitter.contact_of(channel => follow_contact.channel, wa_id => follow_contact.wa_id,
+    user_id => follow_contact.user_id, at => follow_contact.at, known => follow_contact.contact_id);
+end $$;
+
+-- When this recipient last wrote to the channel; NULL: never, as far as we know. Advisory: webhooks come late.
+create or replace function waemitter.last_inbound_at(channel text, recipient text) returns timestamptz
+language sql stable as $$
+  select v.last_inbound_at from waemitter.contact_addresses a
+  join waemitter.conversations v on v.channel = a.channel and v.contact_id = a.contact_id
+  where a.channel = last_inbound_at.channel and a.address = waemitter.address(last_inbound_at.recipient)
+    and a.retired_at is null
+$$;
+
+-- Parked statuses whose message is known by now are applied; those older than `patience` are dropped, and told as `unknown`.
+-- The last row has no status: `waiting` tells whether any stay parked.
+create or replace function waemitter.apply_parked_statuses(patience interval, max_rows integer)
+returns table (status text, result text, n bigint, resolved bigint, freed integer, waiting boolean)
+language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+#variable_conflict use_column
+declare p record;
+begin
+  with known as materialized (
+    select s.id from waemitter.parked_statuses s
+    where exists (select from waemitter.outbox_messages o where o.whatsapp_message_id = s.wamid)
+       or exists (select from waemitter.outbox_attempts a where a.whatsapp_message_id = s.wamid)
+    order by s.id limit max_rows for update of s skip locked),
+  taken as (
+    delete from waemitter.parked_statuses s using known k where s.id = k.id returning s.*)
+  select array_agg(message_id) as message_ids, array_agg(token) as tokens, array_agg(wamid) as wamids, array_agg(word) as words,
+         array_agg(at) as times, array_agg(code) as codes, array_agg(reason) as reasons, array_agg(category) as categories,
+         array_agg(billable) as billables into p from taken;
+  if p.wamids is not null then
+    return query select a.status, a.result, a.n, a.resolved, a.freed, true
+      from waemitter.apply_statuses(message_ids => p.message_ids, tokens => p.tokens, wamids => p.wamids, words => p.words,
+        times => p.times, codes => p.codes, reasons => p.reasons, categories => p.categories, billables => p.billables) a;
+  end if;
+  return query
+    with old as materialized (
+      select s.id from waemitter.parked_statuses s where s.parked_at < clock_timestamp() - patience
+      order by s.parked_at, s.id limit max_rows for update skip locked),
+    dropped as (delete from waemitter.parked_statuses s using old where s.id = old.id returning s.word)
+    select d.word, 'unknown', count(*), 0::bigint, 0, true from dropped d group by d.word;
+  waiting := exists (select from waemitter.parked_statuses);
+  status := null; result := null; n := 0; resolved := 0; freed := 0;
+  return next;
+end $$;
+
+-- Forget keys, a batch at a time. Meta delivers again for seven days: nothing younger than eight is ever forgotten.
+create or replace function waemitter.purge_webhook_keys(older_than interval default '8 days', max_rows integer default 10000)
+returns integer language sql as $$
+  with old as materialized (
+    select ctid from waemitter.processed_webhook_messages
+    where created_at < clock_timestamp() - greatest(older_than, interval '8 days') order by created_at limit max_rows
+    for update skip locked),
+  gone as (delete from waemitter.processed_webhook_messages p using old where p.ctid = old.ctid returning 1)
+  select count(*)::integer from gone
+$$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Roles and row level security. Without the right to create roles all else is applied, and this says so.

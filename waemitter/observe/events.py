@@ -26,7 +26,7 @@ from waemitter.observe.metrics import (
 from waemitter.observe.outbox_events import OutboxEvents
 
 EventKind: TypeAlias = Literal["message", "status", "error", "change"]
-StatusResult: TypeAlias = Literal["applied", "stale", "unknown", "duplicate"]
+StatusResult: TypeAlias = Literal["applied", "stale", "parked", "unknown"]
 
 Rejection: TypeAlias = Literal[
     "handshake_refused",

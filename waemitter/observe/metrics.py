@@ -26,8 +26,8 @@ MESSAGE_STATUSES: Final = (
 )
 RESOLUTIONS: Final = ("confirmed", "failed", "resent", "held", OTHER)
 PAUSE_REASONS: Final = ("operator", "pause_number", "pause_account", "throttle_app", OTHER)
-STATUSES: Final = ("sent", "delivered", "read", "failed", OTHER)
-STATUS_RESULTS: Final = ("applied", "stale", "unknown", "duplicate", OTHER)
+STATUSES: Final = ("sent", "delivered", "read", "played", "failed", OTHER)
+STATUS_RESULTS: Final = ("applied", "stale", "parked", "unknown", OTHER)
 SOURCES: Final = ("whatsapp", "chatwoot", "outbox", OTHER)
 EVENT_KINDS: Final = ("message", "status", "error", "change", "malformed", OTHER)
 REJECTIONS: Final = (

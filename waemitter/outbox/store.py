@@ -59,7 +59,7 @@ class StatusUpdate(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """`counts` by (word, applied | stale | unknown); `resolved`: unconfirmed before; `freed`: lanes that go on."""
+    """`counts` by (word, applied | stale | parked | unknown); `resolved`: unconfirmed before; `freed`: lanes that go on."""
 
     counts: dict[tuple[str, StatusResult], int]
     resolved: int
