@@ -277,6 +277,13 @@ create table if not exists waemitter.webhook_logs (
 create index if not exists webhook_logs_due on waemitter.webhook_logs (available_at, id) where available_at is not null;
 create index if not exists webhook_logs_created on waemitter.webhook_logs (created_at);
 
+-- Files of a daemon's spool on disk, while they are drained: how many bytes of each are in webhook_logs. A row goes with its file.
+create table if not exists waemitter.webhook_spools (
+  name       text primary key,
+  drained    bigint not null,
+  updated_at timestamptz not null default clock_timestamp()
+);
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Dead letters: what could not be sent, or not be handled, with what it takes to look into it and to do it again.
 --

@@ -1,7 +1,7 @@
 """The composition root: settings become resources, resources become services, services are supervised.
 
     resources   opened in this order, closed in the reverse: pool ▸ HTTP session
-    services    doorbell · gears · one sender a channel · reconciler · receiver (web server, journal) · splitter
+    services    doorbell · gears · one sender a channel · reconciler · receiver (web server, journal) · drainer · splitter
 
 A stop runs through them as it should: /health/ready turns 503 at once, the web server drains, loops claim no more, what is in
 flight is settled, what was not begun is given back, and only then the pool closes.
@@ -26,7 +26,10 @@ from waemitter import __version__
 from waemitter.db import schema
 from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
-from waemitter.inbox.journal import Journal
+from waemitter.inbox.journal.drainer import Drainer
+from waemitter.inbox.journal.spool import Spool
+from waemitter.inbox.journal.store import JournalStore
+from waemitter.inbox.journal.writer import Journal
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore, Webhook
 from waemitter.observe import logging
@@ -126,7 +129,14 @@ class _Daemon:
             observer=events,
         )
         self.gears = Gears(self.doorbell, channel=OUTBOX, observer=events, clock=time.monotonic)
-        self.journal = Journal(self.inbox, written=lambda: self.doorbell.ring(INBOX))
+        self.journalled = JournalStore(pool)
+        self.spool = _spool(settings)
+        self.journal = Journal(
+            self.journalled,
+            written=self._webhooks_written,
+            spool=self.spool,
+            spooling=events.spool_begun,
+        )
 
     async def prepare(self) -> bool:
         """What must be true before anything is claimed. False: told to stop while that took its time.
@@ -144,6 +154,8 @@ class _Daemon:
         with outages():
             async with self.pool.acquire() as connection:
                 await schema.require(connection)
+        if self.spool is not None:
+            await self.spool.open()
         for channel in self.settings.channels:
             await self.outbox.ensure_channel(
                 channel.name,
@@ -164,15 +176,26 @@ class _Daemon:
             clock=time.monotonic,
             jitter=_jitter,
         )
+        if self.spool is None:
+            drainers: dict[str, Service] = {}
+        else:
+            drainer = Drainer(
+                self.spool, self.journalled, written=self._webhooks_written, events=self.events
+            )
+            drainers = {"drainer": drainer.run}
         return {
             "doorbell": self.doorbell.run,
             "gears": self.gears.run,
             **senders,
             "reconciler": reconciler.run,
             "receiver": lambda stop: self._receive(stop, started),
+            **drainers,
             "splitter": self._splitter().run,
             "lag": lambda stop: watch_lag(stop, self.events),
         }
+
+    def _webhooks_written(self) -> None:
+        self.doorbell.ring(INBOX)
 
     def _until_drained(self, sender: Service) -> Service:
         async def run(stop: Stop) -> None:
@@ -297,6 +320,13 @@ class _Daemon:
 
 def _jitter() -> float:
     return random.uniform(0.9, 1.1)  # noqa: S311 it spreads load, it guards nothing
+
+
+def _spool(settings: Settings) -> Spool | None:
+    inbox = settings.inbox
+    if inbox.spool_dir is None:
+        return None
+    return Spool(inbox.spool_dir, most_bytes=inbox.spool_max_bytes)
 
 
 def _secret(value: object | None) -> str | None:

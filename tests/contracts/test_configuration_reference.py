@@ -36,6 +36,8 @@ PUBLISHED = [
     "WAEMITTER_OUTBOX__SWEEP_INTERVAL",
     "WAEMITTER_CHANNEL__MESSAGES_PER_SECOND",
     "WAEMITTER_CHANNEL__PAIR_SECONDS",
+    "WAEMITTER_INBOX__SPOOL_DIR",
+    "WAEMITTER_INBOX__SPOOL_MAX_BYTES",
     "WAEMITTER_INBOX__BUFFER_MODE",
     "WAEMITTER_INBOX__BUFFER_DURATION",
     "WAEMITTER_INBOX__BUFFER_MAX_SIZE",
@@ -113,7 +115,16 @@ def test_everything_that_takes_a_secret_is_marked_as_one():
 def test_only_what_has_an_effect_goes_unmarked():
     effective = {entry.table or entry.name for entry in ENTRIES if not entry.later}
 
-    assert effective == {"database", "whatsapp", "outbox", "channel", "http", "logging", "grace"}
+    assert effective == {
+        "database",
+        "whatsapp",
+        "outbox",
+        "channel",
+        "http",
+        "logging",
+        "grace",
+        "inbox",
+    }
     assert [entry.key for entry in ENTRIES if entry.table == "http" and not entry.later] == [
         "host",
         "port",

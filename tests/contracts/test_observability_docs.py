@@ -9,7 +9,7 @@ import pytest
 
 from tests.observing import Attempt, observing
 from waemitter.observe import events as events_module
-from waemitter.observe import outbox_events
+from waemitter.observe import journal_events, outbox_events
 from waemitter.observe.events import Events
 from waemitter.observe.logging import LIBRARY_EVENT
 
@@ -82,6 +82,12 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "statuses_applied": lambda e: e.statuses_applied(
         {("delivered", "applied"): 35, ("sent", "stale"): 2}
     ),
+    "spool_begun": lambda e: e.spool_begun(),
+    "spool_measured": lambda e: e.spool_measured(bytes=301544),
+    "spool_drained": lambda e: e.spool_drained(count=412),
+    "spool_damaged": lambda e: e.spool_damaged(
+        file="01795300000000000000-5f0c21aa.spool", bytes=731, refused=0
+    ),
     "request_failed": lambda e: e.request_failed(
         route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
     ),
@@ -114,7 +120,7 @@ def test_the_docs_show_what_the_event_really_logs(name):
 def test_the_docs_know_no_event_that_is_gone():
     literals = {
         node.value
-        for module in (events_module, outbox_events)
+        for module in (events_module, outbox_events, journal_events)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

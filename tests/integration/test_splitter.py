@@ -16,8 +16,10 @@ import pytest
 from tests.observing import Observed, observing
 from waemitter.db.embedded import EmbeddedPostgres
 from waemitter.errors import DatabaseUnreachable
+from waemitter.inbox.journal.records import Entry
+from waemitter.inbox.journal.store import JournalStore
 from waemitter.inbox.splitter import AT_ONCE, Splitter
-from waemitter.inbox.store import Entry, InboxStore
+from waemitter.inbox.store import InboxStore
 from waemitter.outbox.message import Echo
 from waemitter.outbox.store import OutboxStore
 
@@ -30,6 +32,7 @@ class Bench:
 
     pool: asyncpg.Pool[asyncpg.Record]
     inbox: InboxStore
+    journalled: JournalStore
     splitter: Splitter
     observed: Observed
     freed: list[bool]
@@ -49,7 +52,7 @@ class Bench:
         return Echo(attempt.id, attempt.token, "order-17")
 
     async def journal(self, *bodies: bytes) -> None:
-        await self.inbox.append([Entry("whatsapp", body, "{}") for body in bodies])
+        await self.journalled.append([Entry("whatsapp", body, "{}") for body in bodies])
 
     async def split(self) -> None:
         while rows := (await self.splitter.claim(1)).rows:
@@ -88,7 +91,7 @@ async def opened(dsn: str) -> AsyncIterator[Bench]:
                 lanes_freed=lambda: freed.append(True),
                 clock=lambda: 0.0,
             )
-            yield Bench(pool, inbox, splitter, observed, freed)
+            yield Bench(pool, inbox, JournalStore(pool), splitter, observed, freed)
 
 
 def webhook(*statuses: object, **value: object) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from waemitter.errors import DatabaseUnreachable
-from waemitter.inbox.journal import MOST_BYTES, Journal, JournalFull
-from waemitter.inbox.store import Entry
+from waemitter.inbox.journal.records import Entry
+from waemitter.inbox.journal.spool import Spool, SpoolFull
+from waemitter.inbox.journal.writer import MOST_BYTES, Journal, JournalFull
 
 
 class Store:
@@ -23,8 +25,15 @@ class Store:
         self.begun = asyncio.Event()
         self.outage: Exception | None = None
         self.poison = b"poison"
+        self.asked = 0
+        self.headers: list[str] = []
 
-    async def append(self, entries: Sequence[Entry]) -> None:
+    async def newest(self) -> int:
+        return sum(map(len, self.commits))
+
+    async def append(self, entries: Sequence[Entry]) -> int:
+        self.asked += 1
+        self.headers += [entry.headers for entry in entries]
         self.begun.set()
         await self.open.wait()
         if self.outage is not None:
@@ -33,6 +42,7 @@ class Store:
         if self.poison in bodies:
             raise ValueError("the server refused it")
         self.commits.append(bodies)
+        return await self.newest()
 
 
 @asynccontextmanager
@@ -147,3 +157,61 @@ async def test_after_it_is_closed_nothing_is_taken_and_all_is_written() -> None:
         store.open.set()
     await waiting
     assert store.commits == [[b"{}"]]
+
+
+@asynccontextmanager
+async def spooling(store: Store, directory: Path) -> AsyncIterator[tuple[Journal, Spool]]:
+    spool = Spool(directory, most_bytes=1 << 20)
+    await spool.open()
+    journal = Journal(store, written=lambda: None, spool=spool)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(journal.run())
+        yield journal, spool
+        journal.close()
+
+
+async def test_with_a_spool_an_outage_is_no_refusal_and_the_disk_has_it(tmp_path: Path) -> None:
+    store = Store()
+    async with spooling(store, tmp_path) as (journal, spool):
+        await record(journal, b"1")
+        store.outage = DatabaseUnreachable("away")
+        await record(journal, b"2")
+        store.outage = None
+        await record(journal, b"3")  # behind what waits, so that the order stays
+        assert store.commits == [[b"1"]]
+        oldest = await spool.oldest()
+        assert oldest is not None
+        kept = [found.record for found in oldest[1].found]
+        assert [(each.entry.body, each.after) for each in kept] == [(b"2", 1), (b"3", None)]
+        await spool.remove(oldest[0])
+        await record(journal, b"4")
+    assert store.commits == [[b"1"], [b"4"]]
+
+
+async def test_when_the_disk_does_not_take_it_either_its_sender_is_told(tmp_path: Path) -> None:
+    store = Store()
+    store.outage = DatabaseUnreachable("away")
+    async with spooling(store, tmp_path) as (journal, _):
+        with pytest.raises(SpoolFull):
+            await record(journal, bytes(1 << 20))
+        await record(journal, b"a smaller one")
+
+
+async def test_a_frozen_database_is_given_up_and_not_asked_again_at_once() -> None:
+    store = Store()
+    store.open.clear()
+    journal = Journal(store, written=lambda: None, patience=0.01)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(journal.run())
+        for _ in range(2):
+            with pytest.raises(DatabaseUnreachable, match="slow"):
+                await record(journal, b"{}")
+        assert store.asked == 1
+        journal.close()
+
+
+async def test_a_header_that_is_no_text_is_kept_as_far_as_it_is_one() -> None:
+    store = Store()
+    async with journal_of(store) as (journal, _):
+        await journal.record(source="whatsapp", body=b"{}", headers={"user-agent": "caf\udce9"})
+    assert store.headers == ['{"user-agent":"caf?"}']

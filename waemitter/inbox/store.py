@@ -1,4 +1,4 @@
-"""The journal of webhooks in Postgres."""
+"""Journalled webhooks, to be worked on."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import asyncpg
 
 from waemitter.db.pool import outages
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
-
-class Entry(NamedTuple):
-    """A body as it came; `headers` is JSON text, of the headers worth keeping."""
-
-    source: str
-    body: bytes
-    headers: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +29,6 @@ class Webhook:
 class InboxStore:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
-
-    APPEND: Final = """
-        insert into waemitter.webhook_logs (source, body, headers)
-        select source, body, headers::jsonb from unnest($1::text[], $2::bytea[], $3::text[]) as e (source, body, headers)
-    """
-
-    async def append(self, entries: Sequence[Entry]) -> None:
-        """Journal many bodies with one commit. Raises DatabaseUnreachable."""
-        columns = [list(column) for column in zip(*entries, strict=True)]
-        with outages():
-            await self._pool.execute(self.APPEND, *columns)
 
     CLAIM: Final = """
         with due as (

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
+from waemitter.observe.journal_events import JournalEvents
 from waemitter.observe.metrics import (
     EVENT_KINDS,
     SOURCES,
@@ -59,7 +60,7 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
 }
 
 
-class Events(OutboxEvents):
+class Events(OutboxEvents, JournalEvents):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 
     def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:

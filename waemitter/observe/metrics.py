@@ -120,6 +120,9 @@ class Metrics:
             "webhook_request_duration_seconds",
             "From the request's headers to the decision to answer 200.",
         )
+        self.webhook_spool_bytes = new(
+            Gauge, "webhook_spool_bytes", "Bytes on disk that wait for Postgres to come back."
+        )
         self.webhook_events = new(
             Counter,
             "webhook_events_total",

@@ -54,7 +54,7 @@ class Settings(Group):
         30.0, "How long a daemon that is told to stop may finish what it began.", gt=0
     )
     inbox: InboxSettings = group(
-        InboxSettings, "How messages are gathered into windows.", later=True
+        InboxSettings, "How webhooks are kept, and messages gathered into windows."
     )
     turns: TurnsSettings = group(TurnsSettings, "How a window is answered.", later=True)
     sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.", later=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
@@ -14,32 +15,48 @@ BufferMode = Annotated[Literal["fixed", "sliding", "off"], BeforeValidator(lower
 
 
 class InboxSettings(Group):
+    spool_dir: Path | None = setting(
+        None,
+        "Where webhooks are kept while Postgres is away: a directory on a local disk. Without it they are "
+        "answered with 503, and Meta delivers them again.",
+    )
+    spool_max_bytes: int = setting(
+        1024**3, "The most that is kept there; beyond it the answer is 503.", ge=1024**2
+    )
     buffer_mode: BufferMode = setting(
         "fixed",
         "When a window closes: `fixed` counts from its first message, `sliding` from its last "
         "(capped by the age), `off` makes each message its own turn.",
+        later=True,
     )
     buffer_duration: Duration = setting(
-        30.0, "How long a window stays open.", old={"MESSAGE_BUFFER_DURATION_MS": "ms"}, gt=0
+        30.0,
+        "How long a window stays open.",
+        old={"MESSAGE_BUFFER_DURATION_MS": "ms"},
+        later=True,
+        gt=0,
     )
     buffer_max_size: int = setting(
-        50, "Messages that close a window at once.", old={"MAX_BUFFER_SIZE": ""}, ge=1
+        50, "Messages that close a window at once.", old={"MAX_BUFFER_SIZE": ""}, ge=1, later=True
     )
     buffer_max_age: Duration = setting(
         300.0,
         "The age at which a window closes in any case.",
         old={"MAX_BUFFER_AGE_MS": "ms"},
+        later=True,
         gt=0,
     )
     sweep_interval: Duration = setting(
         10.0,
         "How often due windows are looked for that no notification told of.",
         old={"BUFFER_PROCESSING_INTERVAL_MS": "ms"},
+        later=True,
         gt=0,
     )
     lock_lease: Duration = setting(
         120.0,
         "How long a conversation stays locked when its daemon died; renewed at a third of it.",
+        later=True,
         gt=0,
     )
 

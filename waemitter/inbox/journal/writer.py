@@ -1,0 +1,179 @@
+"""A webhook is committed before its sender gets a 200.
+
+Requests that arrive while one commit is under way share the next one. A sender that hangs up in the meantime changes nothing.
+With a spool, what Postgres does not take is synced to disk instead; while anything lies there, all that comes goes there too, so
+that the order stays.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import orjson
+
+from waemitter.errors import DatabaseUnreachable
+from waemitter.inbox.journal.records import Entry, Spooled, encode
+from waemitter.inbox.journal.spool import Spool, SpoolFull
+
+MOST_BYTES: Final = 64 * 1024 * 1024  # bodies that wait for their commit, all together
+LARGEST: Final = 500  # bodies in one commit
+LARGEST_BYTES: Final = 8 * 1024 * 1024  # in one commit, unless a single body is larger
+PATIENCE: Final = 5.0  # seconds: Meta comes again, so a slow database is soon a 503
+HOLD_OFF: Final = 1.0  # seconds without a try, once the database was too slow
+
+Waiting = tuple[Entry, asyncio.Future[None]]
+
+
+class Store(Protocol):
+    async def append(self, entries: Sequence[Entry]) -> int: ...
+    async def newest(self) -> int: ...
+
+
+class JournalFull(DatabaseUnreachable):
+    """More is waiting to be written than memory should hold."""
+
+
+class Journal:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        written: Callable[[], None],
+        spool: Spool | None = None,
+        spooling: Callable[[], None] = lambda: None,
+        patience: float = PATIENCE,
+    ) -> None:
+        """`written()`: there is something to split; `spooling()`: from now on the disk takes it. `patience` in seconds."""
+        self._store = store
+        self._written = written
+        self._spool = spool
+        self._spooling = spooling
+        self._patience = patience
+        self._waiting: list[Waiting] = []
+        self._bytes = 0
+        self._something: Final = asyncio.Event()
+        self._closed = False
+        self._newest = 0  # the highest id of the table, as far as is known here
+        self._next_try = 0.0
+
+    async def record(self, *, source: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Return when the body is committed, or synced to the spool.
+
+        Raises DatabaseUnreachable or SpoolFull when it is neither: answer 503.
+        """
+        if self._closed or self._bytes + len(body) > MOST_BYTES:
+            raise JournalFull("more webhooks are waiting than can be held: Meta will send it again")
+        entry = Entry(source, body, _json(headers))
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entry, committed))
+        self._bytes += len(body)
+        self._something.set()
+        await committed
+
+    def close(self) -> None:
+        """Nothing more will come: `run` ends when all is written."""
+        self._closed = True
+        self._something.set()
+
+    async def run(self) -> None:
+        if self._spool is not None:
+            self._newest = await self._known_newest()
+        async with asyncio.TaskGroup() as appends:
+            while self._waiting or not self._closed:
+                if not self._waiting:
+                    self._something.clear()
+                    await self._something.wait()
+                    continue
+                batch = self._next_batch()
+                try:
+                    await self._write(batch, appends)
+                finally:
+                    self._bytes -= sum(len(entry.body) for entry, _ in batch)
+                    for _, committed in batch:  # only a cancellation leaves one without its answer
+                        committed.cancel()
+
+    async def _known_newest(self) -> int:
+        try:
+            return await self._store.newest()
+        except DatabaseUnreachable:
+            return 0
+
+    def _next_batch(self) -> list[Waiting]:
+        count = size = 0
+        for entry, _ in self._waiting[:LARGEST]:
+            size += len(entry.body)
+            if count and size > LARGEST_BYTES:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
+
+    async def _write(self, batch: Sequence[Waiting], appends: asyncio.TaskGroup) -> None:
+        entries = [entry for entry, _ in batch]
+        error: Exception | None
+        if self._spool is not None and not self._spool.empty:
+            error = await self._keep(self._spool, entries, after=None)
+        else:
+            error = await self._append(entries, appends)
+            if error is None:
+                self._written()
+            elif isinstance(error, DatabaseUnreachable):
+                if self._spool is not None:
+                    self._spooling()
+                    error = await self._keep(self._spool, entries, after=self._newest)
+            elif len(batch) > 1:
+                for one in batch:  # what one of them has, the others shall not suffer from
+                    await self._write([one], appends)
+                return
+        for _, committed in batch:
+            if committed.done():  # its sender hung up
+                continue
+            if error is None:
+                committed.set_result(None)
+            else:
+                committed.set_exception(error)
+
+    async def _append(
+        self, entries: Sequence[Entry], appends: asyncio.TaskGroup
+    ) -> Exception | None:
+        """Commit them; in a task of its own, since the driver waits for a frozen server even when it is told to give up."""
+        clock = asyncio.get_running_loop().time
+        if clock() < self._next_try:
+            return DatabaseUnreachable("the database was too slow a moment ago")
+        task = appends.create_task(self._commit(entries))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._patience)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if done:
+            return task.result()
+        task.cancel()
+        self._next_try = clock() + HOLD_OFF
+        return DatabaseUnreachable("the database is too slow to journal webhooks")
+
+    async def _commit(self, entries: Sequence[Entry]) -> Exception | None:
+        try:
+            self._newest = await self._store.append(entries)
+        except Exception as error:  # noqa: BLE001 whoever sent it is told; the journal goes on
+            return error
+        return None
+
+    async def _keep(
+        self, spool: Spool, entries: Sequence[Entry], *, after: int | None
+    ) -> SpoolFull | None:
+        now = time.time()
+        try:
+            await spool.append([encode(Spooled(entry, now, after)) for entry in entries])
+        except SpoolFull as error:
+            return error
+        return None
+
+
+def _json(headers: Mapping[str, str]) -> str:
+    try:
+        return orjson.dumps(headers).decode()
+    except TypeError:  # a byte that is no UTF-8 comes as a lone surrogate
+        plain = {name: text.encode(errors="replace").decode() for name, text in headers.items()}
+        return orjson.dumps(plain).decode()
