@@ -1250,18 +1250,20 @@ $$;
 -- Apply Meta's statuses, many at once, in whatever order they came: sent < failed < delivered < read, and never downwards.
 -- A row is found by our own id and the attempt's token (both from biz_opaque_callback_data, so also before the attempt
 -- was settled), else by its wamid. A failure of an older attempt never fails the row; any success ends it, but for a mere
--- `sent` of an attempt that was known to be accepted when it was retried.
--- Returns how many of each word were applied, stale (no news), parked (of no message here, yet) or unknown; `freed`: lanes
--- that went on.
+-- `sent` of an attempt that was known to be accepted when it was retried. `heard` false: these are no statuses but answers that came
+-- when their attempt was over already, so they prove nothing about webhooks.
+-- Returns how many of each word were applied, stale (no news), parked (of no message here, yet) or unknown; `resolved`:
+-- unconfirmed before; `doubled`: attempts that were accepted beside another one of their message, each told once; `freed`:
+-- lanes that went on.
 create or replace function waemitter.apply_statuses(
   message_ids bigint[], tokens bigint[], wamids text[], words text[], times timestamptz[], codes integer[],
-  reasons text[], categories text[], billables boolean[]
-) returns table (status text, result text, n bigint, resolved bigint, freed integer) language plpgsql
+  reasons text[], categories text[], billables boolean[], heard boolean
+) returns table (status text, result text, n bigint, resolved bigint, doubled integer, freed integer) language plpgsql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
-declare v_ended bigint[]; v_counts jsonb; v_woken integer;
+declare v_ended bigint[]; v_counts jsonb; v_doubled integer; v_woken integer;
 begin
   perform set_config('waemitter.quiet', 'on', true);
   with given as materialized (
@@ -1293,13 +1295,13 @@ begin
       min(happened) filter (where word = 'sent') as sent_at, min(happened) filter (where word = 'delivered') as delivered_at,
       min(happened) filter (where rank = 5) as read_at, min(happened) filter (where word = 'failed') as failed_at,
       (array_agg(code) filter (where word = 'failed'))[1] as code, (array_agg(reason) filter (where word = 'failed'))[1] as reason,
-      (array_agg(wamid) filter (where wamid is not null))[1] as wamid,
+      (array_agg(wamid order by latest) filter (where wamid is not null))[1] as wamid,
       (array_agg(category) filter (where category is not null))[1] as category, bool_or(billable) as billable
     from found where id is not null and rank > 0 and (latest or word not in ('failed', 'sent') or (word = 'sent' and not accepted))
     group by id),
   -- Meta tells whole seconds by its own clock: a message must not seem to arrive before it left
   locked as materialized (
-    select w.*, o.channel, o.status as was, waemitter.status_rank(o.status) as had,
+    select w.*, o.channel, o.status as was, waemitter.status_rank(o.status) as had, o.whatsapp_message_id as known,
       coalesce(o.sent_at, case when coalesce(w.sent_at, w.delivered_at, w.read_at) is not null
         then greatest(coalesce(w.sent_at, w.delivered_at, w.read_at), o.claimed_at) end) as left_at
     from waemitter.outbox_messages o join news w on w.id = o.id order by o.id for no key update of o),
@@ -1323,14 +1325,27 @@ begin
     from locked w
     where o.id = w.id and (w.rank > w.had or (w.category is not null and o.pricing_category is null))
     returning o.id, o.channel, o.lane, o.status, o.error_code, o.error_message, w.was, w.had, w.rank),
+  twice as materialized (
+    select distinct f.id, f.token, f.wamid, f.latest, w.was
+    from found f join locked w on w.id = f.id
+    where f.rank in (2, 4, 5) and not f.accepted and f.token is not null and f.wamid <> coalesce(w.known, w.wamid)),
+  kept as (
+    insert into waemitter.outbox_attempts (message_id, token, whatsapp_message_id)
+    select id, token, wamid from twice where latest on conflict do nothing returning message_id, token),
+  doubled as materialized (
+    select t.* from twice t
+    where not t.latest or exists (select from kept k where k.message_id = t.id and k.token = t.token)),
   told as (
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
-    select id, was, status, jsonb_strip_nulls(jsonb_build_object('by', 'status webhook', 'code', error_code, 'reason', error_message))
-    from moved where rank > had and (status = 'failed' or was in ('unconfirmed', 'queued', 'failed', 'cancelled', 'expired'))),
+    select id, was, status, jsonb_strip_nulls(jsonb_build_object(
+      'by', case when heard then 'status webhook' else 'late answer' end, 'code', error_code, 'reason', error_message))
+    from moved where rank > had and (status = 'failed' or was in ('unconfirmed', 'queued', 'failed', 'cancelled', 'expired'))
+    union all
+    select id, was, was, jsonb_build_object('reason', 'two attempts were accepted', 'whatsapp_message_id', wamid) from doubled),
   seen as (
     update waemitter.channels c set statuses_seen_at = clock_timestamp()
     from (select name from waemitter.channels
-          where name in (select channel from locked)
+          where heard and name in (select channel from locked)
             and (statuses_seen_at is null or statuses_seen_at < clock_timestamp() - interval '1 minute')
           for no key update skip locked) s where c.name = s.name),
   counted as (
@@ -1338,11 +1353,12 @@ begin
            count(*) as n, count(distinct m.id) filter (where m.was = 'unconfirmed' and f.rank = m.rank) as resolved
     from found f left join moved m on m.id = f.id group by 1, 2)
   select (select jsonb_agg(to_jsonb(c)) from counted c),
+         (select count(*) from doubled),
          (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed'))
-    into v_counts, v_ended;
+    into v_counts, v_doubled, v_ended;
   v_woken := case when v_ended is null then 0 else waemitter.wake_lanes(v_ended) end;
   perform set_config('waemitter.quiet', '', true);
-  return query select c.word, c.result, c.n, c.resolved, v_woken
+  return query select c.word, c.result, c.n, c.resolved, v_doubled, v_woken
     from jsonb_to_recordset(v_counts) as c (word text, result text, n bigint, resolved bigint);
 end $$;
 

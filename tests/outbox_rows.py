@@ -17,6 +17,12 @@ from waemitter.outbox.store import Applied, Claimed, OutboxStore, Settled, Settl
 
 GRACE: Final = 60.0
 LEASE: Final = 15.0
+RECEIVING: Final = """
+    update waemitter.inbox_health
+    set seen_at = clock_timestamp() + interval '1 hour', since = clock_timestamp() - interval '1 year',
+        away_at = clock_timestamp() - interval '1 year'
+"""
+"""A daemon receives webhooks, and always did."""
 
 
 def now() -> datetime.datetime:
@@ -144,6 +150,28 @@ class Outbox:
         async with self.pool.acquire() as connection, connection.transaction():
             return await self.store.apply_statuses(connection, updates)
 
+    async def receiving(
+        self, *, since: float = 1e7, gap: float = 0.0, seen: float = -3600.0, unread: float = -1.0
+    ) -> None:
+        """The inbox's health, in seconds ago: last seen, without a gap since, that gap's length; `unread`: a webhook's age."""
+        await self.pool.execute(
+            "update waemitter.inbox_health set seen_at = $1, since = $2, away_at = $3",
+            ago(seen), ago(since), ago(since + gap),
+        )  # fmt: skip
+        await self.pool.execute("delete from waemitter.webhook_logs")
+        if unread >= 0:
+            await self.pool.execute(
+                "insert into waemitter.webhook_logs (source, body, created_at) values ('whatsapp', '{}', $1)",
+                ago(unread),
+            )
+
+    async def late(self, attempt: Attempt) -> Applied:
+        """Meta accepted the attempt, and its answer is settled when another attempt has the row."""
+        accepted = Decision(Outcome.SENT, wamid=f"wamid.{attempt.id}.{attempt.number}")
+        settlement = Settlement(attempt.id, attempt.token, accepted)
+        assert (await self.store.settle([settlement])).stale == [attempt.id]
+        return await self.store.answered_late([settlement])
+
     async def lose(self, attempt: Attempt, *, policy: str = "retry") -> None:
         """Let the attempt's lease run out, and a claim find it."""
         await self.change(attempt.id, available_at=ago(1))
@@ -163,9 +191,13 @@ async def outbox_at(
     role: str | None = None,
     init: Callable[[Connection], Coroutine[Any, Any, None]] | None = None,
 ) -> AsyncIterator[Outbox]:
-    """The outbox of a database, as seen by a role; its only channel has no limit. `init`: of each connection."""
+    """The outbox of a database, as seen by a role; its only channel has no limit, webhooks are received.
+
+    `init`: of each connection.
+    """
     settings = {"role": role} if role else {}
     pool = asyncpg.create_pool(dsn, min_size=1, max_size=6, server_settings=settings, init=init)
     async with pool:
         await pool.execute("update waemitter.channels set messages_per_second = 0")
+        await pool.execute(RECEIVING)
         yield Outbox(pool, OutboxStore(pool))

@@ -14,6 +14,7 @@ from tests.outbox_rows import Outbox, ago, now, outbox_at, status
 from waemitter.db.schema import Connection
 from waemitter.outbox.message import Attempt
 from waemitter.outbox.retry import Outcome
+from waemitter.outbox.store import Applied
 
 LADDER: Final = ("sent", "failed", "delivered", "read")
 SENT_AT: Final = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.UTC)
@@ -305,7 +306,7 @@ async def test_statuses_of_many_messages_are_applied_at_once(outbox: Outbox) -> 
 async def test_without_statuses_nothing_is_applied(outbox: Outbox) -> None:
     applied = await outbox.apply()
 
-    assert applied == ({}, 0, 0)
+    assert applied == Applied({}, 0, 0, 0, 0)
 
 
 class Receipts(NamedTuple):

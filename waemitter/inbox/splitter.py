@@ -96,7 +96,7 @@ class Splitter:
                 kinds[KINDS[type(item)]] += 1
                 if isinstance(item, Status) and item.kind is None:
                     updates.append(self._update(item))
-        applied = Applied({}, 0, 0)
+        applied = Applied({}, 0, 0, 0, 0)
         # In the order in which everybody locks messages, across the statements of this transaction too.
         updates.sort(key=lambda update: update.message_id or 0)
         async with self._store.transaction() as connection:
@@ -120,8 +120,8 @@ class Splitter:
         )
         if applied.counts:
             self._events.statuses_applied(applied.counts)
-        if applied.resolved:
-            self._events.unconfirmed_resolved(resolution="confirmed", count=applied.resolved)
+        for resolution, count in applied.resolutions():
+            self._events.unconfirmed_resolved(resolution=resolution, count=count)
         if applied.freed:
             self._lanes_freed()
 
@@ -158,4 +158,4 @@ class Splitter:
 def _sum(one: Applied, other: Applied) -> Applied:
     counts = Counter(one.counts)
     counts.update(other.counts)
-    return Applied(dict(counts), one.resolved + other.resolved, one.freed + other.freed)
+    return Applied(dict(counts), *map(sum, zip(one[1:], other[1:], strict=True)))

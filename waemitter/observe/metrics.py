@@ -24,7 +24,7 @@ MESSAGE_STATUSES: Final = (
     *("queued", "sending", "unconfirmed", "sent", "delivered", "read"),
     *("failed", "cancelled", "expired", "suppressed"),
 )
-RESOLUTIONS: Final = ("confirmed", "failed", "resent", "held", OTHER)
+RESOLUTIONS: Final = ("confirmed", "failed", "resent", "held", "duplicate", OTHER)
 PAUSE_REASONS: Final = ("operator", "pause_number", "pause_account", "throttle_app", OTHER)
 STATUSES: Final = ("sent", "delivered", "read", "played", "failed", OTHER)
 STATUS_RESULTS: Final = ("applied", "stale", "parked", "unknown", OTHER)

@@ -15,7 +15,7 @@ from waemitter.observe.metrics import (
     closed,
 )
 
-Resolution: TypeAlias = Literal["confirmed", "failed", "resent", "held"]
+Resolution: TypeAlias = Literal["confirmed", "failed", "resent", "held", "duplicate"]
 
 
 class OutboxEvents:

@@ -18,7 +18,7 @@ from waemitter.outbox.bucket import FlightWindow, ServerClock, missed
 from waemitter.outbox.message import Attempt, Echo
 from waemitter.outbox.retry import Decision, Outcome, Patience, decide
 from waemitter.outbox.settler import Settler
-from waemitter.outbox.store import Claimed, OutboxStore, Settlement
+from waemitter.outbox.store import Applied, Claimed, OutboxStore, Settlement
 from waemitter.runtime.doorbell import Bell
 from waemitter.runtime.due_loop import Claim, DueLoop
 from waemitter.runtime.gears import Gears
@@ -91,6 +91,7 @@ class Sender:
             store,
             requeued=bell.ring,
             stale=lambda count: events.settled_stale(channel=channel, count=count),
+            late=self._tell_late,
             database_lost=lambda error: events.database_lost(error=error),
             clock=clock,
         )
@@ -207,6 +208,10 @@ class Sender:
         else:
             self._tell_sent(attempt, took=now - started, pickup=pickup, dry_run=False)
         return decision
+
+    def _tell_late(self, applied: Applied) -> None:
+        for resolution, count in applied.resolutions():
+            self._events.unconfirmed_resolved(resolution=resolution, count=count)
 
     def _tell_claim(self, claimed: Claimed, asked_at: float) -> None:
         self._events.database_back()

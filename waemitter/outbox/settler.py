@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from waemitter.errors import DatabaseUnreachable
 from waemitter.outbox.retry import Outcome
-from waemitter.outbox.store import Settled, Settlement
+from waemitter.outbox.store import Applied, Settled, Settlement
 
 LINGER: Final = 0.025  # seconds between two writes under load: a statement for many messages costs little more than for one
 LARGEST: Final = 500
@@ -26,6 +26,7 @@ BACK_IN_QUEUE: Final = frozenset(
 
 class Store(Protocol):
     async def settle(self, settlements: Sequence[Settlement]) -> Settled: ...
+    async def answered_late(self, settlements: Sequence[Settlement]) -> Applied: ...
 
 
 class Settler:
@@ -35,13 +36,18 @@ class Settler:
         *,
         requeued: Callable[[], None],
         stale: Callable[[int], None],
+        late: Callable[[Applied], None],
         database_lost: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
-        """`requeued()`: rows are in the queue again, look when the next is due; `stale(n)`: n outcomes came too late."""
+        """`requeued()`: rows are in the queue again, look when the next is due; `stale(n)`: n outcomes came too late.
+
+        `late` hears what became known by those of them that Meta had accepted.
+        """
         self._store = store
         self._requeued = requeued
         self._stale = stale
+        self._late = late
         self._database_lost = database_lost
         self._clock = clock
         self._waiting: list[Settlement] = []
@@ -69,8 +75,6 @@ class Settler:
                 written_at = self._clock()
                 self._writing, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
                 settled = await self._write(self._writing)
-                if settled.stale:
-                    self._stale(len(settled.stale))
                 if settled.woken or any(
                     given.decision.outcome in BACK_IN_QUEUE for given in self._writing
                 ):
@@ -86,7 +90,7 @@ class Settler:
         if unwritten:
             with contextlib.suppress(DatabaseUnreachable, TimeoutError):
                 async with asyncio.timeout(LAST_WORD):
-                    await self._store.settle(unwritten)
+                    await self._settle(unwritten)
 
     async def _await_some(self, written_at: float) -> bool:
         """The first outcome after a quiet time is written at once, those under load wait for company."""
@@ -107,8 +111,26 @@ class Settler:
         backoff = FIRST_BACKOFF
         while True:
             try:
-                return await self._store.settle(batch)
+                return await self._settle(batch)
             except DatabaseUnreachable as error:
                 self._database_lost(str(error))
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LONGEST_BACKOFF)
+
+    async def _settle(self, batch: Sequence[Settlement]) -> Settled:
+        """An answer whose attempt is over is truth all the same: the message exists, and must not be sent again."""
+        settled = await self._store.settle(batch)
+        if not settled.stale:
+            return settled
+        self._stale(len(settled.stale))
+        stale = set(settled.stale)
+        accepted = [
+            given
+            for given in batch
+            if given.decision.outcome is Outcome.SENT and given.message_id in stale
+        ]
+        if not accepted:
+            return settled
+        applied = await self._store.answered_late(accepted)
+        self._late(applied)
+        return settled._replace(woken=settled.woken + applied.freed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +11,7 @@ import asyncpg
 
 from waemitter.db.pool import outages
 from waemitter.observe.events import StatusResult
+from waemitter.observe.outbox_events import Resolution
 from waemitter.outbox.message import Attempt
 from waemitter.outbox.retry import Decision
 
@@ -59,11 +60,26 @@ class StatusUpdate(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """`counts` by (word, applied | stale | parked | unknown); `resolved`: unconfirmed before; `freed`: lanes that go on."""
+    """`counts` by (word, applied | stale | parked | unknown); `freed`: lanes that go on.
+
+    Of the unconfirmed, `resolved` were sent after all and `refuted` failed. `doubled`: attempts that Meta accepted beside
+    another one of their message.
+    """
 
     counts: dict[tuple[str, StatusResult], int]
     resolved: int
+    refuted: int
+    doubled: int
     freed: int
+
+    def resolutions(self) -> Iterator[tuple[Resolution, int]]:
+        """What there is to tell of attempts whose outcome was unknown."""
+        counts: dict[Resolution, int] = {
+            "confirmed": self.resolved,
+            "failed": self.refuted,
+            "duplicate": self.doubled,
+        }
+        return ((resolution, count) for resolution, count in counts.items() if count)
 
 
 class ChannelState(NamedTuple):
@@ -157,9 +173,9 @@ class OutboxStore:
         return Settled(*record)
 
     APPLY_STATUSES: Final = """
-        select status, result, n, resolved, freed
+        select status, result, n, resolved, doubled, freed
         from waemitter.apply_statuses(message_ids => $1, tokens => $2, wamids => $3, words => $4, times => $5,
-                                      codes => $6, reasons => $7, categories => $8, billables => $9)
+                                      codes => $6, reasons => $7, categories => $8, billables => $9, heard => $10)
     """
 
     async def apply_statuses(
@@ -169,14 +185,19 @@ class OutboxStore:
     ) -> Applied:
         """Within the caller's transaction, so that a status and the end of its webhook are one."""
         if not updates:
-            return Applied({}, 0, 0)
+            return Applied({}, 0, 0, 0, 0)
         columns = [list(column) for column in zip(*updates, strict=True)]
-        records = await connection.fetch(self.APPLY_STATUSES, *columns)
-        return Applied(
-            {(record["status"], record["result"]): record["n"] for record in records},
-            sum(record["resolved"] for record in records),
-            max((record["freed"] for record in records), default=0),
-        )
+        return _applied(await connection.fetch(self.APPLY_STATUSES, *columns, True))  # noqa: FBT003
+
+    async def answered_late(self, settlements: Sequence[Settlement]) -> Applied:
+        """What Meta accepted, told by answers whose attempts were over when they were settled."""
+        late = [
+            StatusUpdate(message_id, token, decision.wamid, "sent", None, None, None, None, None)
+            for message_id, token, decision in settlements
+        ]
+        columns = [list(column) for column in zip(*late, strict=True)]
+        with outages():
+            return _applied(await self._pool.fetch(self.APPLY_STATUSES, *columns, False))  # noqa: FBT003
 
     ENSURE_CHANNEL: Final = """
         insert into waemitter.channels (name, kind, phone_number_id, messages_per_second)
@@ -320,3 +341,13 @@ class OutboxStore:
         """Returns the ids for which it was not too late."""
         with outages():
             return [record["id"] for record in await self._pool.fetch(self.CANCEL, sorted(ids))]
+
+
+def _applied(records: Sequence[asyncpg.Record]) -> Applied:
+    return Applied(
+        {(record["status"], record["result"]): record["n"] for record in records},
+        sum(record["resolved"] for record in records if record["status"] != "failed"),
+        sum(record["resolved"] for record in records if record["status"] == "failed"),
+        max((record["doubled"] for record in records), default=0),
+        max((record["freed"] for record in records), default=0),
+    )
