@@ -284,6 +284,16 @@ create table if not exists waemitter.webhook_spools (
   updated_at timestamptz not null default clock_timestamp()
 );
 
+-- Since when webhooks reach us without a gap, for whatever waits for one. Daemons write here every five seconds, and at once
+-- when they start or when the journal failed: so what is older than fifteen seconds was written by nobody who still lives.
+create table if not exists waemitter.inbox_health (
+  id      boolean primary key default true check (id),  -- there is one row
+  seen_at timestamptz,  -- when a daemon last said that it receives
+  since   timestamptz,  -- the end of the last gap
+  away_at timestamptz   -- its beginning; gaps too close for Meta to have caught up in between are one
+) with (fillfactor = 10);
+insert into waemitter.inbox_health (id) values (true) on conflict do nothing;
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Dead letters: what could not be sent, or not be handled, with what it takes to look into it and to do it again.
 --
@@ -783,7 +793,7 @@ declare
   v_take bigint[]; v_due timestamptz[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
   v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
   v_not_before timestamptz; v_held bigint[]; v_held_n integer := 0; v_resent_n integer := 0;
-  v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer; v_moved integer;
+  v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer; v_waiting integer; v_moved integer;
   v_held_templates boolean; v_suppressions boolean; v_campaigns boolean; v_barred bigint[]; v_barriers text[]; v_paced integer;
   v_most constant integer := 1000;  -- rows that one claim may park, re-date, end or resend
 begin
@@ -921,12 +931,12 @@ begin
         v_moved := v_moved + v_n_lost;
       end if;
       if cardinality(v_unconfirmed) > 0 then
-        select g.held, g.again into v_held, v_again
-          from waemitter.end_graces(v_unconfirmed, v_now, v_channel_policy, v_seen, retries) g;
+        select g.held, g.again, g.waiting into v_held, v_again, v_waiting
+          from waemitter.end_graces(v_unconfirmed, v_now, grace, v_channel_policy, v_seen, retries) g;
         v_ended := v_ended || v_held;
         v_resent_n := v_resent_n + v_again;
         v_held_n := v_held_n + cardinality(v_held);
-        v_moved := v_moved + v_again + cardinality(v_held);
+        v_moved := v_moved + v_again + v_waiting + cardinality(v_held);
       end if;
       if cardinality(v_expired) > 0 then
         v_gone := waemitter.expire_messages(v_expired, v_now);
@@ -992,28 +1002,57 @@ language sql as $$
   select count(*)::integer from moved
 $$;
 
--- No status webhook came within the grace. `retry`: send once more, if attempts are left and this channel's webhooks are
--- known to reach us; else hold, and let the lane go on. Returns the ids of those held, and how many are sent once more.
+-- A daemon receives webhooks. `away`: for how long it did not, until now, be it that it has just started ('0') or that its
+-- journal failed; NULL when all is well. A gap that nobody told is seen by the silence.
+create or replace function waemitter.note_receiving(away interval) returns void language sql as $$
+  insert into waemitter.inbox_health as h (id, seen_at, since, away_at)
+  values (true, clock_timestamp(), clock_timestamp(), clock_timestamp())
+  on conflict (id) do update set
+    seen_at = excluded.seen_at,
+    since = case when away is null and h.seen_at > excluded.seen_at - interval '15 seconds' then h.since else excluded.since end,
+    away_at = case
+      when away is null and h.seen_at > excluded.seen_at - interval '15 seconds' then h.away_at
+      when h.seen_at is null then excluded.seen_at
+      when h.seen_at < h.since + least(h.since - h.away_at, interval '10 minutes') then h.away_at
+      else least(h.seen_at, excluded.seen_at - away) end
+$$;
+
+-- The grace is over: no status webhook came. But silence proves something only while webhooks could come, and once all that did
+-- come have been worked on. Meta repeats what we did not take after waits that grow with the time for which it has failed: so
+-- attempts from before a gap get another grace from its end on, or as long as the gap was (ten minutes at the most) if
+-- that is more. Then `retry` sends once more, if attempts are left and this channel's statuses are known to reach us at all; else
+-- the row is held, and its lane goes on. Returns the ids of those held, how many are sent once more, how many wait on.
 create or replace function waemitter.end_graces(
-  ids bigint[], at timestamptz, policy text, seen boolean, retries integer, out held bigint[], out again integer
+  ids bigint[], at timestamptz, grace interval, policy text, seen boolean, retries integer,
+  out held bigint[], out again integer, out waiting integer
 ) language sql as $$
-  with locked as materialized (
+  with health as materialized (
+    select h.seen_at > at - interval '15 seconds' as receiving, h.since,
+           h.since + greatest(grace, least(h.since - h.away_at, interval '10 minutes')) as caught_up,
+           (select min(w.created_at) from waemitter.webhook_logs w
+            where w.available_at is not null and w.source = 'whatsapp') as unprocessed
+    from waemitter.inbox_health h),
+  locked as materialized (
     select o.id, seen and coalesce(o.unconfirmed_policy, policy) = 'retry'
-                 and o.attempts <= coalesce(o.max_attempts, retries) as again
-    from waemitter.outbox_messages o
+                 and o.attempts <= coalesce(o.max_attempts, retries) as again,
+           case when h.receiving is not true or h.unprocessed <= o.available_at then at + interval '1 second'
+                when o.claimed_at < h.since and h.caught_up > at then h.caught_up end as wait_until
+    from waemitter.outbox_messages o left join health h on true
     where o.id = any (ids) and o.status = 'unconfirmed' and o.available_at <= at
-    order by o.id for no key update skip locked),
+    order by o.id for no key update of o skip locked),
   moved as (
     update waemitter.outbox_messages o
-    set status = case when again then 'queued' else 'unconfirmed' end,
-        available_at = case when again then at else 'infinity' end,
-        hold = case when again then null else 'unconfirmed' end
-    from locked where o.id = locked.id returning o.id, again),
+    set status = case when wait_until is null and again then 'queued' else 'unconfirmed' end,
+        available_at = case when wait_until is not null then wait_until when again then at else 'infinity' end,
+        hold = case when wait_until is null and not again then 'unconfirmed' end
+    from locked where o.id = locked.id returning o.id, again, wait_until is not null as waits),
   told as (
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
     select id, 'unconfirmed', case when again then 'queued' else 'unconfirmed' end,
-           jsonb_build_object('reason', 'no status webhook within the grace period', 'held', not again) from moved)
-  select coalesce(array_agg(id) filter (where not again), '{}'), count(*) filter (where again)::integer from moved
+           jsonb_build_object('reason', 'no status webhook within the grace period', 'held', not again)
+    from moved where not waits)
+  select coalesce(array_agg(id) filter (where not waits and not again), '{}'),
+         count(*) filter (where not waits and again)::integer, count(*) filter (where waits)::integer from moved
 $$;
 
 create or replace function waemitter.expire_messages(ids bigint[], at timestamptz) returns bigint[]
@@ -1286,7 +1325,7 @@ begin
   parked as (  -- its message may yet become known; see apply_parked_statuses
     insert into waemitter.parked_statuses (message_id, token, wamid, word, at, code, reason, category, billable)
     select distinct on (wamid, word) message_id, token, wamid, word, at, code, reason, category, billable
-    from found where id is null and rank > 0 and wamid <> '' order by wamid, word on conflict do nothing),
+    from found where heard and id is null and rank > 0 and wamid <> '' order by wamid, word on conflict do nothing),
   remembered as (
     update waemitter.outbox_attempts a set whatsapp_message_id = f.wamid from found f
     where not f.latest and a.message_id = f.id and a.token = f.token and a.whatsapp_message_id is null),
@@ -1589,7 +1628,8 @@ begin
   if p.wamids is not null then
     return query select a.status, a.result, a.n, a.resolved, a.freed, true
       from waemitter.apply_statuses(message_ids => p.message_ids, tokens => p.tokens, wamids => p.wamids, words => p.words,
-        times => p.times, codes => p.codes, reasons => p.reasons, categories => p.categories, billables => p.billables) a;
+        times => p.times, codes => p.codes, reasons => p.reasons, categories => p.categories, billables => p.billables,
+        heard => true) a;
   end if;
   return query
     with old as materialized (

@@ -1,7 +1,8 @@
 """The composition root: settings become resources, resources become services, services are supervised.
 
     resources   opened in this order, closed in the reverse: pool ▸ HTTP session
-    services    doorbell · gears · one sender a channel · reconciler · receiver (web server, journal) · drainer · splitter
+    services    doorbell · gears · one sender a channel · reconciler · receiver (web server, journal) · presence · drainer ·
+                splitter
 
 A stop runs through them as it should: /health/ready turns 503 at once, the web server drains, loops claim no more, what is in
 flight is settled, what was not begun is given back, and only then the pool closes.
@@ -30,6 +31,7 @@ from waemitter.inbox.journal.drainer import Drainer
 from waemitter.inbox.journal.spool import Spool
 from waemitter.inbox.journal.store import JournalStore
 from waemitter.inbox.journal.writer import Journal
+from waemitter.inbox.presence import Presence
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore, Webhook
 from waemitter.observe import logging
@@ -129,6 +131,11 @@ class _Daemon:
             observer=events,
         )
         self.gears = Gears(self.doorbell, channel=OUTBOX, observer=events, clock=time.monotonic)
+        self.presence = Presence(
+            self.inbox,
+            database_lost=lambda error: events.database_lost(error=error),
+            clock=time.monotonic,
+        )
         self.journalled = JournalStore(pool)
         self.spool = _spool(settings)
         self.journal = Journal(
@@ -136,6 +143,7 @@ class _Daemon:
             written=self._webhooks_written,
             spool=self.spool,
             spooling=events.spool_begun,
+            failed=self.presence.failed,
         )
 
     async def prepare(self) -> bool:
@@ -162,6 +170,7 @@ class _Daemon:
                 phone_number_id=channel.phone_number_id,
                 messages_per_second=channel.messages_per_second,
             )
+        await self.presence.begin()
 
     def services(self, started: float) -> dict[str, Service]:
         senders = {
@@ -190,6 +199,7 @@ class _Daemon:
             "reconciler": reconciler.run,
             "receiver": lambda stop: self._receive(stop, started),
             **drainers,
+            "presence": self.presence.run,
             "splitter": self._splitter().run,
             "lag": lambda stop: watch_lag(stop, self.events),
         }

@@ -27,6 +27,7 @@ class Store:
         self.poison = b"poison"
         self.asked = 0
         self.headers: list[str] = []
+        self.failures = asyncio.Event()
 
     async def newest(self) -> int:
         return sum(map(len, self.commits))
@@ -48,7 +49,9 @@ class Store:
 @asynccontextmanager
 async def journal_of(store: Store) -> AsyncIterator[tuple[Journal, list[int]]]:
     written: list[int] = []
-    journal = Journal(store, written=lambda: written.append(len(store.commits)))
+    journal = Journal(
+        store, written=lambda: written.append(len(store.commits)), failed=store.failures.set
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(journal.run())
         yield journal, written
@@ -91,6 +94,7 @@ async def test_without_a_database_nobody_is_told_that_it_is_kept() -> None:
     async with journal_of(store) as (journal, written):
         with pytest.raises(DatabaseUnreachable):
             await record(journal, b"{}")
+        assert store.failures.is_set()
         store.outage = None
         await record(journal, b"{}")
         assert written == [1]
@@ -129,6 +133,7 @@ async def test_a_sender_that_hangs_up_changes_nothing_for_the_others() -> None:
         store.open.set()
         await patient
     assert impatient.cancelled()
+    assert not store.failures.is_set()
     assert store.commits == [[b"0"], [b"1"]]
 
 
@@ -140,6 +145,7 @@ async def test_what_waits_is_bounded_in_bytes() -> None:
         await store.begun.wait()
         with pytest.raises(JournalFull):
             await record(journal, bytes(11))
+        assert store.failures.is_set()
         group.create_task(record(journal, bytes(10)))
         store.open.set()
     assert [len(commit) for commit in store.commits] == [1, 1]

@@ -69,6 +69,13 @@ class InboxStore:
     async def done(self, connection: Connection, ids: Sequence[int]) -> None:
         await connection.execute(self.DONE, ids)
 
+    NOTE_RECEIVING: Final = "select waemitter.note_receiving(away => $1)"
+
+    async def note_receiving(self, *, away: datetime.timedelta | None) -> None:
+        """Tell that webhooks are received; `away`: for how long, until now, they were not. Raises DatabaseUnreachable."""
+        with outages():
+            await self._pool.execute(self.NOTE_RECEIVING, away)
+
     FAILED: Final = """
         update waemitter.webhook_logs
         set available_at = case when attempts < $3 then clock_timestamp() + $4 end, error = $2

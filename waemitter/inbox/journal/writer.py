@@ -40,13 +40,18 @@ class Journal:
         store: Store,
         *,
         written: Callable[[], None],
+        failed: Callable[[], None] = lambda: None,
         spool: Spool | None = None,
         spooling: Callable[[], None] = lambda: None,
         patience: float = PATIENCE,
     ) -> None:
-        """`written()`: there is something to split; `spooling()`: from now on the disk takes it. `patience` in seconds."""
+        """`written()`: there is something to split; `failed()`: something was not taken, or by the disk alone.
+
+        `spooling()`: from now on the disk takes it. `patience` in seconds.
+        """
         self._store = store
         self._written = written
+        self._failed = failed
         self._spool = spool
         self._spooling = spooling
         self._patience = patience
@@ -63,6 +68,7 @@ class Journal:
         Raises DatabaseUnreachable or SpoolFull when it is neither: answer 503.
         """
         if self._closed or self._bytes + len(body) > MOST_BYTES:
+            self._failed()
             raise JournalFull("more webhooks are waiting than can be held: Meta will send it again")
         entry = Entry(source, body, _json(headers))
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -132,6 +138,7 @@ class Journal:
             if error is None:
                 committed.set_result(None)
             else:
+                self._failed()
                 committed.set_exception(error)
 
     async def _append(
@@ -163,6 +170,7 @@ class Journal:
     async def _keep(
         self, spool: Spool, entries: Sequence[Entry], *, after: int | None
     ) -> SpoolFull | None:
+        self._failed()
         now = time.time()
         try:
             await spool.append([encode(Spooled(entry, now, after)) for entry in entries])
