@@ -20,7 +20,6 @@ from typing import Final
 
 import aiohttp
 import asyncpg
-import structlog
 from prometheus_client import CollectorRegistry
 
 from waemitter import __version__
@@ -68,8 +67,8 @@ async def run_daemon(
     Raises DatabaseUnreachable, SchemaNotSupported or UsageError when it cannot start at all.
     """
     started = time.monotonic()
-    logging.configure(level=settings.logging.level, format=settings.logging.format)
-    events = Events(metrics := Metrics(CollectorRegistry()), structlog.get_logger())
+    logger = logging.configure(level=settings.logging.level, format=settings.logging.format)
+    events = Events(metrics := Metrics(CollectorRegistry()), logger)
     stop = stop or Stop(grace=settings.grace)
     dsn = _secret(settings.database.url)
     if apply_schema:

@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import io
 import json
@@ -10,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 from typing_extensions import override
 
 from tests.observing import observing
+from tests.support import eventually
 from waemitter.errors import UsageError
 from waemitter.observe.logging import configure
 
@@ -138,3 +140,31 @@ def test_structlogs_own_logger_is_configured_alike():
 def test_an_unknown_level_or_format_is_a_usage_error_that_names_it(level, log_format, named):
     with pytest.raises(UsageError, match=named):
         configure(level=level, format=log_format)
+
+
+class SystemCalls(io.RawIOBase):
+    def __init__(self):
+        self.written = []
+
+    @override
+    def writable(self):
+        return True
+
+    @override
+    def write(self, data):
+        self.written.append(bytes(data))
+        return len(data)
+
+
+async def test_under_load_many_lines_leave_with_one_system_call_and_none_is_left_behind():
+    calls = SystemCalls()
+    with observing():
+        stream = io.TextIOWrapper(io.BufferedWriter(calls))
+        log = configure(level="info", format="json", stream=stream)
+        log.info("FIRST", msg="-")
+        await eventually(lambda: calls.written)
+        for _ in range(20):
+            log.info("NEXT", msg="-")
+            await asyncio.sleep(0)
+        await eventually(lambda: b"".join(calls.written).count(b"NEXT") == 20)
+    assert len(calls.written) < 10

@@ -1,7 +1,6 @@
 """A message on its way out: its states, one claimed attempt, and the token that Meta's statuses echo."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -25,8 +24,7 @@ IN_QUEUE: Final = frozenset({Status.QUEUED, Status.SENDING, Status.UNCONFIRMED})
 """Whoever waits for a message's fate waits until it has left these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One claimed row. `slot` and `due` are seconds since the epoch, by the server's clock."""
 
     id: int

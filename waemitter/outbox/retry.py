@@ -6,7 +6,7 @@ The classes of errors and what each asks for are Meta's language (whatsapp/error
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from waemitter.whatsapp.errors import Accepted, ErrorClass, Refused
 
@@ -23,8 +23,7 @@ class Outcome(StrEnum):
     UNCONFIRMED = "unconfirmed"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`delay`: seconds until the row is due again. `pause`: seconds in which the whole channel sends nothing."""
 
     outcome: Outcome

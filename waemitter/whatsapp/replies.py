@@ -6,12 +6,10 @@ a message that may already be on its way must not be sent again as if nothing ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """An HTTP response that was read to its end, whatever its status.
 
     `retry_after` is the header of that name in seconds. `usage` is `x-business-use-case-usage` as
@@ -24,15 +22,13 @@ class Answered:
     usage: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(NamedTuple):
     """It failed before a byte of the request was written: sending again is safe."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoAnswer(NamedTuple):
     """Part of the request left, and no whole response came: the message may be on its way."""
 
     reason: str
