@@ -121,6 +121,9 @@ create table if not exists waemitter.outbox_messages (
   delivered_at        timestamptz,
   read_at             timestamptz,
   failed_at           timestamptz,
+  clicked_at          timestamptz,  -- of a campaign's message: its recipient tapped a button
+  replied_at          timestamptz,  -- … wrote back, or tapped
+  time_zone           text,         -- the recipient's, as far as known; for a campaign's quiet hours
   enqueued_by         text not null default current_user,
 
   -- the queue's own
@@ -199,30 +202,78 @@ create table if not exists waemitter.suppressions (
 );
 create unique index if not exists suppressions_addresses on waemitter.suppressions (address, coalesce(channel, ''));
 
+-- One message to many. The counters are a funnel (see count_campaigns); clicked and replied count messages, not taps.
 create table if not exists waemitter.campaigns (
   id                  bigint generated always as identity primary key,
-  name                text not null,
+  name                text not null check (name <> ''),
   channel             text not null default 'default',
   status              text not null default 'draft' check (status in (
                         'draft', 'scheduled', 'running', 'paused', 'completed', 'cancelled')),
+  message_type        text,
+  payload             jsonb,        -- as it was given, with its {{places}}; what was made of it is in the rows
   messages_per_second double precision check (messages_per_second > 0),  -- its own cap; NULL = the channel's limit alone
+  priority            smallint not null default 0,
+  max_attempts        smallint check (max_attempts >= 0),
+  starts_at           timestamptz,  -- not before
+  expires_at          timestamptz,  -- of its messages
+  quiet_from          time,         -- no message leaves from here …
+  quiet_until         time,         -- … up to here, by the recipient's clock
   total               integer not null default 0,
   sent                integer not null default 0,
   delivered           integer not null default 0,
   read                integer not null default 0,
   failed              integer not null default 0,
+  suppressed          integer not null default 0,
+  cancelled           integer not null default 0,
+  expired             integer not null default 0,
   clicked             integer not null default 0,
   replied             integer not null default 0,
-  created_at          timestamptz not null default clock_timestamp()
+  created_by          text not null default current_user,
+  created_at          timestamptz not null default clock_timestamp(),
+  started_at          timestamptz,
+  completed_at        timestamptz,
+  constraint quiet_hours_have_two_ends check
+    ((quiet_from is null) = (quiet_until is null) and quiet_from is distinct from quiet_until or quiet_from is null)
 ) with (fillfactor = 50);
 create index if not exists campaigns_barring on waemitter.campaigns (id)
-  where status not in ('running', 'completed') or messages_per_second is not null;
+  where status not in ('running', 'completed') or messages_per_second is not null or quiet_from is not null;
 
 -- The theoretical arrival time of a capped campaign; only claims write it, so it has a row of its own.
 create table if not exists waemitter.campaign_buckets (
   campaign_id bigint primary key references waemitter.campaigns (id) on delete cascade,
   tat         timestamptz not null default '-infinity'
 ) with (fillfactor = 10);
+
+-- What happened to a campaign's messages and is not counted in its row yet: written by statements that may belong to an
+-- application's long transaction, which must not hold up the daemon at that row. Whoever counts next takes them along.
+create table if not exists waemitter.campaign_changes (
+  campaign_id bigint not null,
+  was         text,             -- NULL: a new row
+  became      text,             -- NULL: a row deleted
+  n           integer not null default 1
+);
+create index if not exists campaign_changes_campaigns on waemitter.campaign_changes (campaign_id);
+
+-- What Meta charges for a delivered message, imported from a rate card. The most specific row counts, of those the latest.
+create table if not exists waemitter.message_rates (
+  id         bigint generated always as identity primary key,
+  country    text not null check (country ~ '^([A-Z]{2}|\*)$'),  -- ISO 3166 of the recipient; * = any other
+  category   text not null check (category <> ''),               -- as in the pricing of statuses: marketing, utility, …
+  price      numeric not null check (price >= 0),
+  currency   text not null check (currency ~ '^[A-Z]{3}$'),
+  valid_from date not null default '-infinity'
+);
+create unique index if not exists message_rates_keys on waemitter.message_rates (country, category, valid_from);
+
+-- Figures by the hour; they outlive the rows that they were counted from.
+create table if not exists waemitter.service_metrics (
+  id     bigint generated always as identity primary key,
+  hour   timestamptz not null,
+  name   text not null,
+  labels jsonb not null default '{}',
+  value  double precision not null
+);
+create unique index if not exists service_metrics_keys on waemitter.service_metrics (hour, name, labels);
 
 create or replace view waemitter.outbox_events with (security_invoker = true) as
   select message_id, at, from_status, to_status, detail from waemitter.outbox_transitions
@@ -542,8 +593,15 @@ $$;
 
 -- Silent for rows due later than two sweeps (a daemon sweeps at least once a minute): a sweep finds those in time.
 create or replace function waemitter.notify_outbox_insert() returns trigger language plpgsql as $$
+declare v_due boolean; v_campaigns boolean;
 begin
-  if exists (select from inserted where available_at <= clock_timestamp() + interval '2 minutes')
+  select exists (select from inserted where available_at <= clock_timestamp() + interval '2 minutes'),
+         exists (select from inserted where campaign_id is not null) into v_due, v_campaigns;
+  if v_campaigns then
+    insert into waemitter.campaign_changes (campaign_id, became, n)
+      select campaign_id, status, count(*) from inserted where campaign_id is not null group by 1, 2;
+  end if;
+  if v_due
      and pg_try_advisory_lock_shared(1463895373, tg_relid::integer)
      and pg_advisory_unlock_shared(1463895373, tg_relid::integer) then
     notify waemitter_outbox;
@@ -725,14 +783,17 @@ $$;
 -- True when it took effect: the message will not be sent. False: too late, or no such message.
 create or replace function waemitter.cancel_message(id bigint) returns boolean language plpgsql as $$
 #variable_conflict use_column
-declare v_from text;
+declare v_from text; v_campaign bigint;
 begin
-  select status into v_from from waemitter.outbox_messages o
+  select status, campaign_id into v_from, v_campaign from waemitter.outbox_messages o
     where o.id = cancel_message.id and (status = 'queued' or hold = 'unconfirmed') for no key update;
   if not found then return false; end if;
   update waemitter.outbox_messages o set status = 'cancelled', available_at = null, hold = null
     where o.id = cancel_message.id;
   insert into waemitter.outbox_transitions (message_id, from_status, to_status) values (cancel_message.id, v_from, 'cancelled');
+  if v_campaign is not null then
+    insert into waemitter.campaign_changes (campaign_id, was, became) values (v_campaign, v_from, 'cancelled');
+  end if;
   perform waemitter.wake_lanes(array[cancel_message.id]);
   return true;
 end $$;
@@ -758,7 +819,356 @@ begin
     where o.id = v_row.id;
   insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
   values (v_row.id, v_row.status, 'queued', jsonb_build_object('by', current_user));
+  if v_row.campaign_id is not null then
+    insert into waemitter.campaign_changes (campaign_id, was, became) values (v_row.campaign_id, v_row.status, 'queued');
+  end if;
   return true;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Campaigns. A row of the outbox counts by its status alone: sent, delivered and read are each contained in the one before,
+-- failed, suppressed, cancelled and expired stand beside them. So a correction (failed, then delivered after all) moves the
+-- counters back, and a repetition moves nothing.
+
+-- True when a change of status moves a counter: words of the queue are none.
+create or replace function waemitter.counts(was text, became text) returns boolean language sql immutable parallel safe as $$
+  select was <> became and not (was in ('queued', 'sending', 'unconfirmed') and became in ('queued', 'sending', 'unconfirmed'))
+$$;
+
+-- Count what became of messages, and what others left in campaign_changes. Called at the end of a statement that changed
+-- rows of the outbox, in its transaction. Locks campaigns, ids ascending, after the rows.
+create or replace function waemitter.count_campaigns(campaign_ids bigint[], was text[], became text[]) returns void
+language plpgsql
+  set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  perform from waemitter.campaigns c where c.id = any (campaign_ids) order by c.id for no key update;
+  with gone as (
+    delete from waemitter.campaign_changes d where d.campaign_id = any (campaign_ids)
+    returning d.campaign_id, d.was, d.became, d.n),
+  changes as (
+    select campaign_id, was, became, n from gone
+    union all
+    select g.id, g.was, g.became, 1 from unnest(campaign_ids, count_campaigns.was, count_campaigns.became) as g (id, was, became)
+    where g.was is not null or g.became is not null),
+  steps as (
+    select campaign_id, became as word, n from changes where became is not null
+    union all
+    select campaign_id, was, -n from changes where was is not null),
+  sums as (
+    select campaign_id, sum(n) filter (where word not in ('clicked', 'replied')) as total,
+      sum(n) filter (where word in ('sent', 'delivered', 'read')) as sent,
+      sum(n) filter (where word in ('delivered', 'read')) as delivered, sum(n) filter (where word = 'read') as read,
+      sum(n) filter (where word = 'failed') as failed, sum(n) filter (where word = 'suppressed') as suppressed,
+      sum(n) filter (where word = 'cancelled') as cancelled, sum(n) filter (where word = 'expired') as expired,
+      sum(n) filter (where word = 'clicked') as clicked, sum(n) filter (where word = 'replied') as replied
+    from steps group by campaign_id)
+  update waemitter.campaigns c set
+    total = c.total + coalesce(s.total, 0), sent = c.sent + coalesce(s.sent, 0),
+    delivered = c.delivered + coalesce(s.delivered, 0), read = c.read + coalesce(s.read, 0),
+    failed = c.failed + coalesce(s.failed, 0), suppressed = c.suppressed + coalesce(s.suppressed, 0),
+    cancelled = c.cancelled + coalesce(s.cancelled, 0), expired = c.expired + coalesce(s.expired, 0),
+    clicked = c.clicked + coalesce(s.clicked, 0), replied = c.replied + coalesce(s.replied, 0)
+  from sums s where c.id = s.campaign_id;
+  -- the status follows from the counters: complete when every message has its outcome, and not so when more came
+  update waemitter.campaigns c set
+    status = case when waemitter.campaign_open(c) then 'running' else 'completed' end,
+    started_at = coalesce(c.started_at, clock_timestamp()),
+    completed_at = case when not waemitter.campaign_open(c) then clock_timestamp() end
+  where c.id = any (campaign_ids)
+    and ((c.status = 'completed' and waemitter.campaign_open(c))
+         or (c.status = 'running' and c.total > 0 and not waemitter.campaign_open(c))
+         or (c.status = 'scheduled' and c.starts_at <= clock_timestamp()));
+end $$;
+
+-- True while some message of it has no outcome yet.
+create or replace function waemitter.campaign_open(c waemitter.campaigns) returns boolean language sql immutable as $$
+  select c.sent + c.failed + c.suppressed + c.cancelled + c.expired < c.total
+$$;
+
+-- Take along what nobody has counted yet. Returns for how many campaigns.
+create or replace function waemitter.count_changes() returns integer language plpgsql as $$
+declare v_ids bigint[];
+begin
+  select array_agg(distinct campaign_id order by campaign_id) into v_ids from waemitter.campaign_changes;
+  if v_ids is null then return 0; end if;
+  perform waemitter.count_campaigns(v_ids, '{}', '{}');
+  return cardinality(v_ids);
+end $$;
+
+-- Count a campaign anew from its rows: after an operator's own UPDATE or DELETE, which nobody counts.
+create or replace function waemitter.recount_campaign(id bigint) returns boolean language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform from waemitter.campaigns c where c.id = recount_campaign.id for no key update;
+  if not found then return false; end if;
+  with gone as (delete from waemitter.campaign_changes d where d.campaign_id = recount_campaign.id),
+  counted as (
+    select count(*) as total, count(*) filter (where status in ('sent', 'delivered', 'read')) as sent,
+      count(*) filter (where status in ('delivered', 'read')) as delivered, count(*) filter (where status = 'read') as read,
+      count(*) filter (where status = 'failed') as failed, count(*) filter (where status = 'suppressed') as suppressed,
+      count(*) filter (where status = 'cancelled') as cancelled, count(*) filter (where status = 'expired') as expired,
+      count(clicked_at) as clicked, count(replied_at) as replied
+    from waemitter.outbox_messages o where o.campaign_id = recount_campaign.id)
+  update waemitter.campaigns c set total = n.total, sent = n.sent, delivered = n.delivered, read = n.read, failed = n.failed,
+      suppressed = n.suppressed, cancelled = n.cancelled, expired = n.expired, clicked = n.clicked, replied = n.replied
+    from counted n where c.id = recount_campaign.id;
+  perform waemitter.count_campaigns(array[recount_campaign.id], '{}', '{}');
+  return true;
+end $$;
+
+-- The first moment, not before `at`, at which the recipient's clock shows no quiet hour.
+create or replace function waemitter.awake(at timestamptz, zone text, quiet_from time, quiet_until time) returns timestamptz
+language sql immutable parallel safe as $$
+  select case when (quiet_from < quiet_until and l.at::time >= quiet_from and l.at::time < quiet_until)
+                or (quiet_from > quiet_until and l.at::time < quiet_until)
+              then (l.at::date + quiet_until) at time zone coalesce(zone, 'UTC')
+              when quiet_from > quiet_until and l.at::time >= quiet_from
+              then (l.at::date + 1 + quiet_until) at time zone coalesce(zone, 'UTC')
+              else awake.at end
+  from (select awake.at at time zone coalesce(zone, 'UTC') as at) l
+$$;
+
+-- The zones that this server knows, of those given.
+create or replace function waemitter.known_zones(zones text[]) returns text[] language plpgsql stable as $$
+declare v_zone text; v_known text[] := '{}';
+begin
+  for v_zone in select distinct z from unnest(zones) z where z is not null loop
+    begin
+      perform now() at time zone v_zone;
+      v_known := v_known || v_zone;
+    exception when invalid_parameter_value then null;
+    end;
+  end loop;
+  return v_known;
+end $$;
+
+-- Write messages of a campaign into the outbox, many at once: frozen as they are now, once for each recipient however often
+-- it is called. A draft's wait for start_campaign(). `zones`: the recipients' time zones, for quiet hours; may be NULL.
+create or replace function waemitter.enqueue_campaign(
+  campaign bigint, message_type text, recipients text[], payloads text[], zones text[] default null,
+  out queued integer, out suppressed integer, out duplicates integer
+) language plpgsql as $$
+#variable_conflict use_column
+declare v_c waemitter.campaigns; v_at timestamptz; v_known text[];
+begin
+  select * into v_c from waemitter.campaigns c where c.id = enqueue_campaign.campaign;
+  if not found then
+    raise exception 'there is no campaign %', campaign using errcode = 'no_data_found';
+  elsif v_c.status = 'cancelled' then
+    raise exception 'campaign % is cancelled', campaign using errcode = 'object_not_in_prerequisite_state';
+  end if;
+  v_at := greatest(clock_timestamp(), v_c.starts_at);
+  if v_c.quiet_from is not null then v_known := waemitter.known_zones(zones); end if;
+  with given as materialized (
+    select g.recipient, coalesce(g.payload, payloads[1])::jsonb as payload,
+      case when g.zone = any (v_known) then g.zone end as zone,
+      exists (select from waemitter.suppressions s where s.address = waemitter.address(g.recipient)
+              and coalesce(s.channel, v_c.channel) = v_c.channel) as opted_out
+    from unnest(recipients, payloads, zones) as g (recipient, payload, zone)),
+  dated as (
+    select g.*, case when v_c.quiet_from is null then v_at
+                     else waemitter.awake(v_at, g.zone, v_c.quiet_from, v_c.quiet_until) end as at
+    from given g),
+  put as (
+    insert into waemitter.outbox_messages
+      (campaign_id, channel, recipient, message_type, payload, priority, max_attempts, expires_at, ordering_key, time_zone,
+       idempotency_key, status, available_at, hold, due_at, error_message)
+    select v_c.id, v_c.channel, d.recipient, enqueue_campaign.message_type, d.payload, v_c.priority, v_c.max_attempts,
+      v_c.expires_at, '', d.zone, format('campaign:%s:%s', v_c.id, waemitter.address(d.recipient)),
+      case when d.opted_out then 'suppressed' else 'queued' end,
+      case when d.opted_out then null when v_c.status = 'draft' then 'infinity' else d.at end,
+      case when v_c.status = 'draft' and not d.opted_out then 'campaign:' || v_c.id end,
+      case when v_c.status = 'draft' and not d.opted_out then d.at end,
+      case when d.opted_out then 'the recipient opted out' end
+    from dated d
+    on conflict (idempotency_key) where idempotency_key is not null do nothing returning status)
+  select count(*) filter (where status = 'queued'), count(*) filter (where status = 'suppressed'),
+         cardinality(recipients) - count(*)
+    into queued, suppressed, duplicates from put;
+  perform waemitter.count_campaigns(array[v_c.id], '{}', '{}');
+end $$;
+
+-- What an operator does to a campaign. True when it took effect; false when its status does not allow it, or there is none.
+-- The rows follow: release_holds('campaign:<id>', …) lets the parked ones of a started or resumed campaign go,
+-- cancel_campaign_rows() ends those of a cancelled one; what they leave out, a claim or the sweep does.
+create or replace function waemitter.start_campaign(id bigint) returns boolean language sql as $$
+  with started as (
+    update waemitter.campaigns c set status = case when c.starts_at > clock_timestamp() then 'scheduled' else 'running' end,
+      started_at = case when c.starts_at > clock_timestamp() then c.started_at else coalesce(c.started_at, clock_timestamp()) end
+    where c.id = start_campaign.id and c.status in ('draft', 'scheduled', 'running', 'completed') returning c.id),
+  told as (select pg_notify('waemitter_outbox', '') from started)
+  select count(*) > 0 from told
+$$;
+
+create or replace function waemitter.pause_campaign(id bigint) returns boolean language sql as $$
+  with paused as (
+    update waemitter.campaigns c set status = 'paused'
+    where c.id = pause_campaign.id and c.status in ('scheduled', 'running') returning c.id)
+  select count(*) > 0 from paused
+$$;
+
+create or replace function waemitter.resume_campaign(id bigint) returns boolean language sql as $$
+  with resumed as (
+    update waemitter.campaigns c set status = case when c.starts_at > clock_timestamp() then 'scheduled' else 'running' end
+    where c.id = resume_campaign.id and c.status = 'paused' returning c.id),
+  told as (select pg_notify('waemitter_outbox', '') from resumed)
+  select count(*) > 0 from told
+$$;
+
+create or replace function waemitter.cancel_campaign(id bigint) returns boolean language sql as $$
+  with cancelled as (
+    update waemitter.campaigns c set status = 'cancelled', completed_at = clock_timestamp()
+    where c.id = cancel_campaign.id and c.status not in ('cancelled', 'completed') returning c.id)
+  select count(*) > 0 from cancelled
+$$;
+
+-- End messages of a cancelled campaign that have not left, at most so many; how many it ended.
+create or replace function waemitter.cancel_campaign_rows(id bigint, max_rows integer default 5000) returns integer
+language plpgsql as $$
+#variable_conflict use_column
+declare v_n integer; v_lanes bigint[];
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  with locked as materialized (
+    select o.id, o.status as was from waemitter.outbox_messages o
+    where o.campaign_id = cancel_campaign_rows.id and o.available_at is not null
+      and (o.status = 'queued' or o.hold = 'unconfirmed')
+      and exists (select from waemitter.campaigns c where c.id = o.campaign_id and c.status = 'cancelled')
+    order by o.id limit max_rows for no key update skip locked),
+  moved as (
+    update waemitter.outbox_messages o set status = 'cancelled', available_at = null, hold = null,
+      error_message = 'its campaign was cancelled'
+    from locked where o.id = locked.id returning o.id, o.lane, locked.was),
+  told as (
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+    select m.id, m.was, 'cancelled', '{"reason": "campaign"}' from moved m),
+  counted as (
+    insert into waemitter.campaign_changes (campaign_id, was, became, n)
+    select cancel_campaign_rows.id, m.was, 'cancelled', count(*) from moved m group by m.was)
+  select count(*), array_agg(m.id) filter (where m.lane <> '') into v_n, v_lanes from moved m;
+  if v_n > 0 then perform waemitter.count_campaigns(array[cancel_campaign_rows.id], '{}', '{}'); end if;
+  if v_lanes is not null then perform waemitter.wake_lanes(v_lanes); end if;
+  perform set_config('waemitter.quiet', '', true);
+  return v_n;
+end $$;
+
+-- Customers answered: count it for the campaigns whose messages they answered, each message once. `wamids` are those that the
+-- answers refer to (their context), or NULL: then it was the last campaign that wrote to the recipient, within 24 hours.
+-- `clicks`: a button was tapped; that is a reply too. Returns the campaigns' ids.
+create or replace function waemitter.campaign_replies(channels text[], recipients text[], wamids text[], clicks boolean[])
+returns bigint[] language plpgsql
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare v_recent bigint[]; v_campaigns bigint[];
+begin
+  v_recent := array(select c.id from waemitter.campaigns c
+                    where c.sent > 0 and (c.completed_at is null or c.completed_at > clock_timestamp() - interval '24 hours'));
+  with given as materialized (
+    select g.channel, waemitter.address(g.recipient) as address, g.wamid, g.click
+    from unnest(channels, recipients, wamids, clicks) as g (channel, recipient, wamid, click)),
+  found as materialized (
+    select g.click, coalesce(named.id, older.id, latest.id) as id
+    from given g
+    left join lateral (select o.id from waemitter.outbox_messages o where o.whatsapp_message_id = g.wamid limit 1) named on true
+    left join lateral (select a.message_id as id from waemitter.outbox_attempts a
+      where named.id is null and a.whatsapp_message_id = g.wamid limit 1) older on true
+    left join lateral (select o.id from unnest(v_recent) r (campaign_id) join waemitter.outbox_messages o
+        on o.idempotency_key = format('campaign:%s:%s', r.campaign_id, g.address)
+      where g.wamid is null and o.channel = g.channel and o.sent_at > clock_timestamp() - interval '24 hours'
+      order by o.sent_at desc limit 1) latest on true),
+  news as materialized (select id, bool_or(click) as click from found where id is not null group by id),
+  locked as materialized (
+    select o.id, n.click and o.clicked_at is null as click, o.replied_at is null as reply
+    from news n join waemitter.outbox_messages o on o.id = n.id
+    where o.campaign_id is not null and ((n.click and o.clicked_at is null) or o.replied_at is null)
+    order by o.id for no key update of o),
+  moved as (
+    update waemitter.outbox_messages o set replied_at = coalesce(o.replied_at, clock_timestamp()),
+      clicked_at = case when l.click then clock_timestamp() else o.clicked_at end
+    from locked l where o.id = l.id returning o.campaign_id, l.click, l.reply),
+  counted as (
+    insert into waemitter.campaign_changes (campaign_id, became, n)
+    select campaign_id, 'clicked', count(*) from moved where click group by 1
+    union all
+    select campaign_id, 'replied', count(*) from moved where reply group by 1)
+  select array_agg(distinct m.campaign_id order by m.campaign_id) into v_campaigns from moved m;
+  if v_campaigns is not null then perform waemitter.count_campaigns(v_campaigns, '{}', '{}'); end if;
+  return coalesce(v_campaigns, '{}');
+end $$;
+
+-- The same for one answer; the campaign's id, or NULL when it answers none or was counted before.
+create or replace function waemitter.campaign_reply(
+  channel text, recipient text, wamid text default null, clicked boolean default false
+) returns bigint language sql as $$
+  select (waemitter.campaign_replies(array[channel], array[recipient], array[wamid], array[clicked]))[1]
+$$;
+
+-- Count the last hours into service_metrics, the current one included; returns how many figures there are. Hours before those
+-- stay as they were counted. A message counts in the hour in which it happened (UTC); one that was inserted more than eight
+-- days before it left is not looked for.
+create or replace function waemitter.refresh_analytics(hours integer default 48) returns integer language plpgsql as $$
+declare
+  v_from timestamptz := date_trunc('hour', clock_timestamp()) - make_interval(hours => refresh_analytics.hours);
+  v_low bigint; v_high bigint; v_middle bigint; v_at timestamptz; v_n integer;
+begin
+  perform pg_advisory_xact_lock(1463895373, 'waemitter.service_metrics'::regclass::oid::integer);
+  -- ids rise with created_at: the first row to look at is found by halving, not by a scan of all
+  select coalesce(min(id), 0), coalesce(max(id), 0) + 1 into v_low, v_high from waemitter.outbox_messages;
+  while v_low < v_high loop
+    v_middle := v_low + (v_high - v_low) / 2;
+    select o.created_at into v_at from waemitter.outbox_messages o where o.id >= v_middle order by o.id limit 1;
+    if v_at < v_from - interval '8 days' then v_low := v_middle + 1; else v_high := v_middle; end if;
+  end loop;
+  delete from waemitter.service_metrics m where m.hour >= v_from and m.name in (
+    'messages_enqueued', 'messages_sent', 'messages_delivered', 'messages_read', 'messages_failed', 'messages_clicked',
+    'messages_replied', 'messages_priced', 'webhooks_received');
+  with seen as materialized (
+    select o.channel, o.status, o.created_at, o.sent_at, o.delivered_at, o.read_at, o.failed_at, o.clicked_at, o.replied_at,
+           o.error_code, o.pricing_category, o.billable
+    from waemitter.outbox_messages o where o.id >= v_low),
+  facts (hour, name, labels, value) as (
+    select date_trunc('hour', s.created_at), 'messages_enqueued', jsonb_build_object('channel', s.channel), count(*)
+      from seen s where s.created_at >= v_from group by 1, s.channel
+    union all
+    select date_trunc('hour', s.sent_at), 'messages_sent', jsonb_build_object('channel', s.channel), count(*)
+      from seen s where s.sent_at >= v_from group by 1, s.channel
+    union all
+    select date_trunc('hour', s.delivered_at), 'messages_delivered', jsonb_build_object('channel', s.channel), count(*)
+      from seen s where s.delivered_at >= v_from group by 1, s.channel
+    union all
+    select date_trunc('hour', s.read_at), 'messages_read', jsonb_build_object('channel', s.channel), count(*)
+      from seen s where s.read_at >= v_from group by 1, s.channel
+    union all
+    select date_trunc('hour', s.failed_at), 'messages_failed', jsonb_build_object('channel', s.channel, 'code', s.error_code),
+           count(*)
+      from seen s where s.failed_at >= v_from and s.status = 'failed' group by 1, s.channel, s.error_code
+    union all
+    select date_trunc('hour', s.clicked_at), 'messages_clicked', jsonb_build_object('channel', s.channel), count(*)
+      from seen s where s.clicked_at >= v_from group by 1, s.channel
+    union all
+    select date_trunc('hour', s.replied_at), 'messages_replied', jsonb_build_object('channel', s.channel), count(*)
+      from seen s where s.replied_at >= v_from group by 1, s.channel
+    union all
+    select date_trunc('hour', s.delivered_at), 'messages_priced',
+           jsonb_build_object('channel', s.channel, 'category', s.pricing_category, 'billable', s.billable), count(*)
+      from seen s where s.delivered_at >= v_from and s.pricing_category is not null
+      group by 1, s.channel, s.pricing_category, s.billable
+    union all
+    select date_trunc('hour', w.created_at), 'webhooks_received', jsonb_build_object('source', w.source), count(*)
+      from waemitter.webhook_logs w where w.created_at >= v_from group by 1, w.source
+    union all
+    select date_trunc('hour', clock_timestamp()), 'campaign_' || f.word, jsonb_build_object('campaign', c.id), f.n
+      from waemitter.campaigns c cross join lateral (values ('total', c.total), ('sent', c.sent), ('delivered', c.delivered),
+        ('read', c.read), ('failed', c.failed), ('clicked', c.clicked), ('replied', c.replied)) f (word, n)
+      where c.status <> 'draft' and coalesce(c.completed_at, 'infinity') >= v_from)
+  insert into waemitter.service_metrics (hour, name, labels, value) select f.hour, f.name, f.labels, f.value from facts f
+  on conflict (hour, name, labels) do update set value = excluded.value;
+  get diagnostics v_n = row_count;
+  return v_n;
 end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -817,7 +1227,7 @@ begin
   select exists (select from waemitter.held_templates h where h.channel = v_channel),
          exists (select from waemitter.suppressions),
          exists (select from waemitter.campaigns c
-                 where c.status not in ('running', 'completed') or c.messages_per_second is not null)
+                 where c.status not in ('running', 'completed') or c.messages_per_second is not null or c.quiet_from is not null)
     into v_held_templates, v_suppressions, v_campaigns;
   v_tat := greatest(v_tat, v_now);
   v_left := max_rows;
@@ -838,8 +1248,10 @@ begin
                 where s.address = waemitter.address(o.recipient) and coalesce(s.channel, v_channel) = v_channel)
               then 'suppressed' end,
             case when v_campaigns and o.campaign_id is not null then (
-              select case c.status when 'cancelled' then c.status
-                                   when 'running' then null when 'completed' then null else 'campaign:' || c.id end
+              select case when c.status = 'cancelled' then c.status
+                          when c.status in ('running', 'completed') or (c.status = 'scheduled' and c.starts_at <= v_now) then
+                            case when waemitter.awake(v_now, o.time_zone, c.quiet_from, c.quiet_until) > v_now then 'quiet' end
+                          else 'campaign:' || c.id end
               from waemitter.campaigns c where c.id = o.campaign_id) end,
             case when v_held_templates and o.message_type = 'template' then (
               select 'template:' || h.template from waemitter.held_templates h
@@ -976,6 +1388,7 @@ begin
     update waemitter.channel_buckets b set tat = v_tat where b.channel = v_channel;
   end if;
   if v_tidied >= v_most then v_next := v_now; end if;
+  if cardinality(v_ended) > 0 then perform waemitter.count_changes(); end if;
   if cardinality(v_ended) > 0 and waemitter.wake_lanes(v_ended) > 0 then v_next := v_now; end if;
   if v_rate > 0 and v_tat > v_now + horizon / 2 then v_not_before := v_tat - horizon / 2; end if;
   message_id := null;
@@ -1063,9 +1476,12 @@ language sql as $$
   moved as (
     update waemitter.outbox_messages o set status = 'expired', available_at = null, hold = null,
       error_message = 'expires_at passed before it could be sent'
-    from locked where o.id = locked.id returning o.id),
+    from locked where o.id = locked.id returning o.id, o.campaign_id),
   told as (
-    insert into waemitter.outbox_transitions (message_id, from_status, to_status) select id, 'queued', 'expired' from moved)
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status) select id, 'queued', 'expired' from moved),
+  counted as (
+    insert into waemitter.campaign_changes (campaign_id, was, became, n)
+    select campaign_id, 'queued', 'expired', count(*) from moved where campaign_id is not null group by 1)
   select coalesce(array_agg(id), '{}') from moved
 $$;
 
@@ -1074,20 +1490,25 @@ $$;
 create or replace function waemitter.bar_messages(ids bigint[], barriers text[], at timestamptz) returns bigint[]
 language sql as $$
   with locked as materialized (
-    select o.id, o.status as was, b.barrier, b.barrier in ('suppressed', 'cancelled') as ends
+    select o.id, o.status as was, b.barrier, b.barrier in ('suppressed', 'cancelled') as ends,
+      case when b.barrier = 'quiet' then waemitter.awake(at, o.time_zone, c.quiet_from, c.quiet_until) end as awake
     from unnest(ids, barriers) as b (id, barrier) join waemitter.outbox_messages o on o.id = b.id
+      left join waemitter.campaigns c on c.id = o.campaign_id
     where b.barrier <> 'cap' and o.status = 'queued' and o.available_at <= at order by o.id for no key update of o skip locked),
   moved as (
     update waemitter.outbox_messages o set
       status = case when l.ends then l.barrier else o.status end,
-      available_at = case when not l.ends then 'infinity'::timestamptz end,
-      due_at = coalesce(o.due_at, o.available_at),
-      hold = case when not l.ends then l.barrier end,
+      available_at = case when not l.ends then coalesce(l.awake, 'infinity'::timestamptz) end,
+      due_at = case when l.awake is null then coalesce(o.due_at, o.available_at) else o.due_at end,
+      hold = case when not l.ends and l.awake is null then l.barrier end,
       error_message = case l.barrier when 'suppressed' then 'the recipient has opted out (waemitter.suppressions)'
                                      when 'cancelled' then 'its campaign was cancelled' else o.error_message end
-    from locked l where o.id = l.id returning o.id, l.was, o.status, l.ends),
+    from locked l where o.id = l.id returning o.id, o.campaign_id, l.was, o.status, l.ends),
   told as (
-    insert into waemitter.outbox_transitions (message_id, from_status, to_status) select id, was, status from moved where ends)
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status) select id, was, status from moved where ends),
+  counted as (
+    insert into waemitter.campaign_changes (campaign_id, was, became, n)
+    select campaign_id, was, status, count(*) from moved where ends and campaign_id is not null group by 1, 2, 3)
   select coalesce(array_agg(id), '{}') from moved
 $$;
 
@@ -1179,11 +1600,14 @@ begin
     update waemitter.outbox_messages o
     set status = 'failed', available_at = null, hold = null, failed_at = clock_timestamp(), error_code = fail_template.code,
         error_message = coalesce(fail_template.reason, 'its template cannot be sent')
-    from locked where o.id = locked.id returning o.id, o.error_message),
+    from locked where o.id = locked.id returning o.id, o.campaign_id, o.error_message),
   told as (
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
     select id, 'queued', 'failed', jsonb_strip_nulls(jsonb_build_object('code', fail_template.code, 'reason', error_message))
-    from moved)
+    from moved),
+  counted as (
+    insert into waemitter.campaign_changes (campaign_id, was, became, n)
+    select campaign_id, 'queued', 'failed', count(*) from moved where campaign_id is not null group by 1)
   select coalesce(array_agg(id), '{}') into v_failed from moved;
   perform waemitter.wake_lanes(v_failed);
   return cardinality(v_failed);
@@ -1232,6 +1656,7 @@ declare
   v_now timestamptz := clock_timestamp();
   v_settled bigint[];
   v_freed bigint[];
+  v_campaigns bigint[]; v_was text[]; v_became text[];
 begin
   perform set_config('waemitter.quiet', 'on', true);
   with locked as materialized (  -- the join comes first: what is joined after the lock would be a loop of loops
@@ -1265,13 +1690,18 @@ begin
       when 'sent' then waemitter.status_rank(o.status) = 0 or o.whatsapp_message_id is null or o.sent_at is null
       when 'unconfirmed' then o.status = 'sending'
       else o.status in ('sending', 'unconfirmed') end
-    returning o.id, o.lane, o.status, g.was, g.outcome, g.code, g.reason, o.attempts),
+    returning o.id, o.campaign_id, o.lane, o.status, g.was, g.outcome, g.code, g.reason, o.attempts),
   told as (
     insert into waemitter.outbox_transitions (message_id, at, from_status, to_status, detail)
     select id, v_now, was, status, jsonb_strip_nulls(jsonb_build_object('code', code, 'reason', reason, 'attempt', attempts))
     from moved where outcome not in ('sent', 'dry_run', 'release'))
-  select array_agg(id), array_agg(id) filter (where lane <> '' and status <> 'unconfirmed') into v_settled, v_freed
+  select array_agg(id), array_agg(id) filter (where lane <> '' and status <> 'unconfirmed'),
+         array_agg(campaign_id) filter (where campaign_id is not null and waemitter.counts(was, status)),
+         array_agg(was) filter (where campaign_id is not null and waemitter.counts(was, status)),
+         array_agg(status) filter (where campaign_id is not null and waemitter.counts(was, status))
+    into v_settled, v_freed, v_campaigns, v_was, v_became
   from moved;
+  if v_campaigns is not null then perform waemitter.count_campaigns(v_campaigns, v_was, v_became); end if;
   woken := case when v_freed is null then 0 else waemitter.wake_lanes(v_freed) end;
   stale := case when cardinality(v_settled) = cardinality(ids) then '{}'
                 else array(select g from unnest(ids) g where v_settled is null or g <> all (v_settled)) end;
@@ -1303,6 +1733,7 @@ create or replace function waemitter.apply_statuses(
 as $$
 #variable_conflict use_column
 declare v_ended bigint[]; v_counts jsonb; v_doubled integer; v_woken integer;
+  v_campaigns bigint[]; v_was text[]; v_became text[];
 begin
   perform set_config('waemitter.quiet', 'on', true);
   with given as materialized (
@@ -1363,7 +1794,7 @@ begin
       pricing_category = coalesce(o.pricing_category, w.category), billable = coalesce(o.billable, w.billable)
     from locked w
     where o.id = w.id and (w.rank > w.had or (w.category is not null and o.pricing_category is null))
-    returning o.id, o.channel, o.lane, o.status, o.error_code, o.error_message, w.was, w.had, w.rank),
+    returning o.id, o.campaign_id, o.channel, o.lane, o.status, o.error_code, o.error_message, w.was, w.had, w.rank),
   twice as materialized (
     select distinct f.id, f.token, f.wamid, f.latest, w.was
     from found f join locked w on w.id = f.id
@@ -1393,9 +1824,12 @@ begin
     from found f left join moved m on m.id = f.id group by 1, 2)
   select (select jsonb_agg(to_jsonb(c)) from counted c),
          (select count(*) from doubled),
-         (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed'))
-    into v_counts, v_doubled, v_ended;
+         (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed')), c.*
+    into v_counts, v_doubled, v_ended, v_campaigns, v_was, v_became
+    from (select array_agg(m.campaign_id), array_agg(m.was), array_agg(m.status) from moved m
+          where m.campaign_id is not null and m.status <> m.was) c;
   v_woken := case when v_ended is null then 0 else waemitter.wake_lanes(v_ended) end;
+  if v_campaigns is not null then perform waemitter.count_campaigns(v_campaigns, v_was, v_became); end if;
   perform set_config('waemitter.quiet', '', true);
   return query select c.word, c.result, c.n, c.resolved, v_doubled, v_woken
     from jsonb_to_recordset(v_counts) as c (word text, result text, n bigint, resolved bigint);
@@ -1427,11 +1861,15 @@ begin
   moved as (
     update waemitter.outbox_messages o set status = 'failed', available_at = null, hold = null, failed_at = clock_timestamp(),
       error_message = format('channel: there is no channel %L; add it to waemitter.channels (or to waemitter.toml), then retry', o.channel)
-    from stray where o.id = stray.id returning o.id, o.error_message),
+    from stray where o.id = stray.id returning o.id, o.campaign_id, o.error_message),
   told as (
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
-    select id, 'queued', 'failed', jsonb_build_object('reason', error_message) from moved)
+    select id, 'queued', 'failed', jsonb_build_object('reason', error_message) from moved),
+  counted as (
+    insert into waemitter.campaign_changes (campaign_id, was, became, n)
+    select campaign_id, 'queued', 'failed', count(*) from moved where campaign_id is not null group by 1)
   select count(*) into v_strays from moved;
+  perform waemitter.count_changes();
   perform set_config('waemitter.quiet', '', true);
   return v_strays;
 end $$;
@@ -1704,6 +2142,8 @@ begin
     grant update (status, available_at, due_at, hold, attempts, claimed_at, whatsapp_message_id, error_code, error_message,
                   sent_at, failed_at, expires_at) on waemitter.outbox_messages to waemitter_app;
     grant select, insert on waemitter.outbox_transitions, waemitter.outbox_attempts to waemitter_app;
+    grant insert on waemitter.campaign_changes to waemitter_app;
+    grant select on waemitter.campaigns to waemitter_app;
     if not exists (select from pg_policies where schemaname = 'waemitter' and policyname = 'application') then
       create policy application on waemitter.outbox_messages to waemitter_app
         using (enqueued_by = current_user) with check (enqueued_by = current_user);
@@ -1714,6 +2154,8 @@ begin
         using (exists (select from waemitter.outbox_messages o where o.id = message_id))
         with check (exists (select from waemitter.outbox_messages o where o.id = message_id));
       create policy application on waemitter.channels for select to waemitter_app using (true);
+      create policy application on waemitter.campaigns for select to waemitter_app using (true);
+      create policy application on waemitter.campaign_changes for insert to waemitter_app with check (true);
     end if;
   end if;
 end $$;

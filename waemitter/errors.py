@@ -4,6 +4,8 @@ WaemitterError
 ├── UsageError            a setting or an argument is wrong             (exit 2)
 ├── SchemaNotSupported    the database's schema is not this release's   (exit 4)
 ├── DatabaseUnreachable   Postgres does not answer                      (exit 1)
+├── NotFound              what was asked for does not exist             (exit 1; a 404)
+├── CampaignEnded         a cancelled campaign takes no messages        (exit 1; a 409)
 ├── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
 └── NotJson               a webhook whose body is no JSON object        (whatsapp.webhooks; a 400)
 
@@ -31,6 +33,14 @@ class SchemaNotSupported(WaemitterError):
 
 class DatabaseUnreachable(WaemitterError):
     """No connection to Postgres could be made."""
+
+
+class NotFound(WaemitterError):
+    """What was asked for does not exist; the message names it."""
+
+
+class CampaignEnded(WaemitterError):
+    """The campaign's status does not allow what was asked of it."""
 
 
 class PayloadError(WaemitterError):

@@ -16,6 +16,14 @@ from waemitter.db.pool import open_connection
 from waemitter.db.schema import Connection
 from waemitter.inbox.store import InboxStore, Webhook
 from waemitter.ops.store import Funnel, OpsStore
+from waemitter.outbox.campaigns.store import (
+    Campaign,
+    CampaignStore,
+    Charge,
+    Enqueued,
+    Failure,
+    Rate,
+)
 from waemitter.outbox.message import Attempt
 from waemitter.outbox.store import ChannelState, Depth, OutboxStore, Settled
 
@@ -76,6 +84,12 @@ async def test_every_statement_prepares_against_the_schema(any_postgres_version:
         (OutboxStore.DEPTH, Depth),
         (OpsStore.FUNNEL, Funnel),
         (InboxStore.CLAIM, Webhook),
+        (CampaignStore.GET, Campaign),
+        (CampaignStore.LIST, Campaign),
+        (CampaignStore.ENQUEUE, Enqueued),
+        (CampaignStore.FAILURES, Failure),
+        (CampaignStore.CHARGES, Charge),
+        (CampaignStore.RATES, Rate),
     ],
     ids=lambda part: part.__name__ if isinstance(part, type) else "",
 )
