@@ -546,6 +546,34 @@ create table if not exists waemitter.parked_statuses (
 create index if not exists parked_statuses_parked on waemitter.parked_statuses (parked_at);
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- The HTTP API's keys, and the audit of what was done by hand.
+
+-- Of a secret only its SHA-256 is kept: it is 256 random bits, which no guessing finds.
+create table if not exists waemitter.api_keys (
+  id           bigint generated always as identity primary key,
+  name         text not null check (char_length(name) between 1 and 100),
+  digest       bytea not null unique check (octet_length(digest) = 32),
+  scopes       text[] not null check (cardinality(scopes) > 0
+                 and scopes <@ array['trigger', 'send', 'campaigns', 'jobs', 'read', 'admin']),
+  created_at   timestamptz not null default clock_timestamp(),
+  created_by   text not null default current_user,
+  expires_at   timestamptz,
+  last_used_at timestamptz,  -- to the minute
+  revoked_at   timestamptz
+);
+
+create table if not exists waemitter.audit_log (
+  id         bigint generated always as identity primary key,
+  at         timestamptz not null default clock_timestamp(),
+  action     text not null,
+  target     text,
+  actor      text,           -- whom the client named (x-user-id); nothing proves it
+  key_name   text not null,  -- whose key it was
+  request_id text
+);
+create index if not exists audit_log_at on waemitter.audit_log (at);
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- The bell.
 
 -- The daemon's side of the two gears (runtime/gears.py), each called on its LISTEN connection: the lock lives and dies with it.

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -6,7 +7,9 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from tests.observing import Observed, observing
-from waemitter.web.app import build_app, serve
+from waemitter.web.api.serving import Api
+from waemitter.web.app import Parts, build_app, serve
+from waemitter.web.auth import Authenticator, Key
 from waemitter.web.health import Component, Health
 from waemitter.web.webhooks import WebhookReceiver
 from waemitter.whatsapp.signature import sign
@@ -46,6 +49,41 @@ class MemoryJournal:
         self.entries.append((source, body, headers))
 
 
+@dataclass
+class MemoryRing:
+    """Gives the keys it has, or raises `failure`; remembers which were said to be used."""
+
+    keys: list[Key] = field(default_factory=list)
+    failure: Exception | None = None
+    asked: int = 0
+    used: list[int] = field(default_factory=list)
+
+    async def active(self, used: Sequence[int]) -> Sequence[Key]:
+        self.asked += 1
+        self.used += used
+        if self.failure is not None:
+            raise self.failure
+        return list(self.keys)
+
+
+class MemoryAudit:
+    def __init__(self) -> None:
+        self.entries: list[dict[str, str | None]] = []
+
+    async def record(self, **entry: str | None) -> None:
+        self.entries.append(entry)
+
+
+def authenticator(
+    fixed: Mapping[str, Sequence[str]] | None = None,
+    *,
+    ring: MemoryRing | None = None,
+    rate: float = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Authenticator:
+    return Authenticator(fixed=fixed or {}, ring=ring or MemoryRing(), rate=rate, clock=clock)
+
+
 @dataclass(frozen=True)
 class Site:
     url: str
@@ -62,7 +100,7 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(
+async def serving(  # noqa: PLR0913 each test turns one of them
     *,
     app_secrets: Sequence[str] = (SECRET,),
     verify_token: str | None = VERIFY_TOKEN,
@@ -70,6 +108,9 @@ async def serving(
     stopping: Callable[[], bool] = lambda: False,
     read_timeout: float = 10,
     keepalive_timeout: float = 75,
+    api: Api | None = None,
+    public: bool = True,
+    internal: bool = True,
 ) -> AsyncIterator[Site]:
     """A server on a port of its own, with a journal in memory."""
     with observing() as observed:
@@ -81,12 +122,14 @@ async def serving(
             events=observed.events,
             read_timeout=read_timeout,
         )
-        app = build_app(
+        parts = Parts(
             webhooks=receiver,
             health=Health(version="1.2.3", stopping=stopping, probes=probes),
             metrics=observed.metrics,
+            api=api or Api((), auth=authenticator(), audit=MemoryAudit()),
             events=observed.events,
         )
+        app = build_app(parts, public=public, internal=internal)
         async with (
             serve(app, host="127.0.0.1", port=0, keepalive_timeout=keepalive_timeout) as url,
             aiohttp.ClientSession(base_url=url) as client,

@@ -14,8 +14,8 @@ import asyncio
 import random
 import time
 import traceback
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import aiohttp
@@ -36,6 +36,7 @@ from waemitter.inbox.store import InboxStore, Webhook
 from waemitter.observe import logging
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
+from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.reconciler import Reconciler
 from waemitter.outbox.retry import Patience
 from waemitter.outbox.sender import Sender, Sending
@@ -46,8 +47,12 @@ from waemitter.runtime.gears import GEARS, Gears
 from waemitter.runtime.lag import watch_lag
 from waemitter.runtime.supervise import Service, Stop, supervise
 from waemitter.settings import ChannelSettings, Settings
-from waemitter.web.app import build_app, serve
+from waemitter.web.api.assembly import outbox_api
+from waemitter.web.app import Parts
+from waemitter.web.auth import Authenticator
 from waemitter.web.health import Component, Health
+from waemitter.web.site import Addresses, serve_site
+from waemitter.web.store import AuditStore, KeyStore
 from waemitter.web.webhooks import WebhookReceiver
 from waemitter.whatsapp.client import GraphClient, open_session
 
@@ -272,9 +277,10 @@ class _Daemon:
         """The web server and the journal behind it, which outlives it by the last commit."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.journal.run())
-            async with self._serving() as address:
+            async with self._serving() as addresses:
                 self.events.daemon_started(
-                    address=address,
+                    address=addresses.main,
+                    admin_address=addresses.admin,
                     version=__version__,
                     channels=[channel.name for channel in self.settings.channels],
                 )
@@ -286,8 +292,7 @@ class _Daemon:
                 await self.drained.wait()
             self.journal.close()
 
-    @asynccontextmanager
-    async def _serving(self) -> AsyncIterator[str]:
+    def _serving(self) -> AbstractAsyncContextManager[Addresses]:
         whatsapp, http = self.settings.whatsapp, self.settings.http
         receiver = WebhookReceiver(
             journal=self.journal,
@@ -300,9 +305,30 @@ class _Daemon:
             stopping=self.stop.requested.is_set,
             probes=(self._database, self._listener),
         )
-        app = build_app(webhooks=receiver, health=health, metrics=self.metrics, events=self.events)
-        async with serve(app, host=http.host, port=http.port) as address:
-            yield address
+        api = outbox_api(
+            outbox=self.outbox,
+            intake=IntakeStore(self.pool),
+            ring=lambda: self.doorbell.ring(OUTBOX),
+            auth=Authenticator(
+                fixed={key.secret.get_secret_value(): key.scopes for key in http.api_keys},
+                ring=KeyStore(self.pool),
+                rate=http.rate_limit,
+                clock=time.monotonic,
+            ),
+            audit=AuditStore(self.pool),
+            clock=time.monotonic,
+        )
+        parts = Parts(
+            webhooks=receiver, health=health, metrics=self.metrics, api=api, events=self.events
+        )
+        return serve_site(
+            parts,
+            host=http.host,
+            port=http.port,
+            admin_port=http.admin_port,
+            tls_cert=http.tls_cert,
+            tls_key=http.tls_key,
+        )
 
     def _app_secrets(self) -> Sequence[str]:
         found = [*self.settings.whatsapp.app_secrets]

@@ -125,7 +125,4 @@ def test_only_what_has_an_effect_goes_unmarked():
         "grace",
         "inbox",
     }
-    assert [entry.key for entry in ENTRIES if entry.table == "http" and not entry.later] == [
-        "host",
-        "port",
-    ]
+    assert not [entry.key for entry in ENTRIES if entry.table == "http" and entry.later]

@@ -12,11 +12,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from waemitter.cli.context import Config, print_json, with_store
-from waemitter.errors import PayloadError, UsageError
+from waemitter.errors import UsageError
 from waemitter.outbox.message import IN_QUEUE
 from waemitter.outbox.store import OutboxStore
-from waemitter.whatsapp.payloads import problems
-from waemitter.whatsapp.requests import render
+from waemitter.whatsapp.requests import complaints
 
 POLL: Final = 0.2  # seconds: a person is waiting, and the daemon is another process
 NEVER_SENT: Final = frozenset({"failed", "cancelled", "expired", "suppressed"})
@@ -60,7 +59,7 @@ def send(  # noqa: PLR0913 an option each
     except UsageError as error:
         typer.echo(f"waemitter: {error}", err=True)
         raise typer.Exit(2) from None
-    if found := _problems(to, message_type, payload):
+    if found := complaints(to, message_type, payload):
         for problem in found:
             typer.echo(f"waemitter: {problem}", err=True)
         raise typer.Exit(2)
@@ -80,17 +79,6 @@ def send(  # noqa: PLR0913 an option each
     outcome = with_store(config, work)
     print_json(outcome)
     _end(outcome, timeout, waited=wait)
-
-
-def _problems(to: str, message_type: str, payload: Mapping[str, Any]) -> list[PayloadError]:
-    """All that is wrong with the payload; once that is in order, what is wrong with the rest."""
-    found = problems(message_type, payload)
-    if not found:
-        try:
-            render(recipient=to, message_type=message_type, payload=payload, echo="")
-        except PayloadError as error:
-            found.append(error)
-    return found
 
 
 def _end(outcome: Mapping[str, Any], timeout: float, *, waited: bool) -> None:

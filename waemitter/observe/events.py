@@ -67,13 +67,22 @@ class Events(OutboxEvents, JournalEvents):
         super().__init__(metrics, logger)
         self.database_away = False
 
-    def daemon_started(self, *, address: str, version: str, channels: Sequence[str]) -> None:
+    def daemon_started(
+        self,
+        *,
+        address: str,
+        version: str,
+        channels: Sequence[str],
+        admin_address: str | None = None,
+    ) -> None:
+        """`admin_address`: where everything but webhooks and liveness is served, if apart."""
         self._metrics.build_info.labels(version, platform.python_version()).set(1)
         for channel in channels:
             self._metrics.for_channel(channel)
         self._log.info(
             "DAEMON_STARTED",
             address=address,
+            admin_address=admin_address,
             version=version,
             channels=list(channels),
             msg="Started",

@@ -28,14 +28,13 @@ class HttpSettings(Group):
     admin_port: int | None = setting(
         None,
         "When set, everything but webhooks and liveness is served on this port alone.",
-        later=True,
         ge=0,
         le=65_535,
     )
     tls_cert: Path | None = setting(
-        None, "A certificate chain in PEM, for who has no proxy in front.", later=True
+        None, "A certificate chain in PEM, for who has no proxy in front."
     )
-    tls_key: Path | None = setting(None, "The certificate's key, in PEM.", later=True)
+    tls_key: Path | None = setting(None, "The certificate's key, in PEM.")
     api_keys: ApiKeys = setting(
         (),
         "The API's bearer secrets, `secret=scope+scope,…`, the scopes among `trigger`, `send`, "
@@ -47,7 +46,12 @@ class HttpSettings(Group):
             "SUPABASE_SERVICE_ROLE_KEY": "=trigger+jobs+admin",
         },
         secret=True,
-        later=True,
+    )
+    rate_limit: float = setting(
+        500.0,
+        "Requests a second that one caller of the API may make; 0 is no limit.",
+        ge=0,
+        allow_inf_nan=False,
     )
 
 

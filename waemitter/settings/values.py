@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import time
-from typing import Annotated, Final, Literal, cast, get_args
+from typing import Annotated, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -18,13 +18,11 @@ from typing_extensions import override
 
 from waemitter.settings.durations import split_list
 from waemitter.settings.metadata import Kind
+from waemitter.web.scopes import SCOPES, Scope
 
 HIDDEN: Final = "********"
 GRAPH_VERSION: Final = "v24.0"
 GRAPH_URL: Final = f"https://graph.facebook.com/{GRAPH_VERSION}"
-
-Scope = Literal["trigger", "send", "campaigns", "jobs", "read", "admin"]
-SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 
 class Dsn(SecretStr):

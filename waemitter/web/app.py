@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -14,6 +16,7 @@ from aiohttp.typedefs import Handler
 from waemitter.errors import UsageError
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
+from waemitter.web.api.serving import Api
 from waemitter.web.health import Health
 from waemitter.web.middleware import add_headers, traced
 from waemitter.web.webhooks import MAX_BODY, WebhookReceiver
@@ -35,23 +38,49 @@ LINGER: Final = 5.0
 """Seconds for which the rest of a refused body is read, so that its sender sees the refusal."""
 
 
-def build_app(
-    *, webhooks: WebhookReceiver, health: Health, metrics: Metrics, events: Events
-) -> web.Application:
-    """Put the routes together; the parts bring their own state."""
-    app = web.Application(middlewares=[traced(events)], client_max_size=MAX_BODY)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What is served; each brings its own state."""
+
+    webhooks: WebhookReceiver
+    health: Health
+    metrics: Metrics
+    api: Api
+    events: Events
+
+
+def build_app(parts: Parts, *, public: bool = True, internal: bool = True) -> web.Application:
+    """Put the routes together.
+
+    `public` ones are what strangers may reach: webhooks and liveness. `internal` is all the rest.
+    """
+    app = web.Application(middlewares=[traced(parts.events)], client_max_size=MAX_BODY)
     app.on_response_prepare.append(add_headers)
     for prefix in PREFIXES:
-        for path in WEBHOOK_PATHS:
-            app.router.add_get(prefix + path, webhooks.verify, allow_head=False)
-            app.router.add_post(prefix + path, webhooks.receive)
-        app.router.add_get(prefix + "/health/live", health.live)
-        app.router.add_get(prefix + "/health/ready", health.ready)
-        for path in HEALTH_PATHS:
-            app.router.add_get(prefix + path, health.report)
-        for path in METRICS_PATHS:
-            app.router.add_get(prefix + path, _exposition(metrics))
+        app.router.add_get(prefix + "/health/live", parts.health.live)
+    if public:
+        _add_public(app.router, parts)
+    if internal:
+        _add_internal(app.router, parts)
     return app
+
+
+def _add_public(router: web.UrlDispatcher, parts: Parts) -> None:
+    for prefix in PREFIXES:
+        for path in WEBHOOK_PATHS:
+            router.add_get(prefix + path, parts.webhooks.verify, allow_head=False)
+            router.add_post(prefix + path, parts.webhooks.receive)
+    parts.api.add_routes(router, prefixes=PREFIXES, hooks=True)
+
+
+def _add_internal(router: web.UrlDispatcher, parts: Parts) -> None:
+    for prefix in PREFIXES:
+        router.add_get(prefix + "/health/ready", parts.health.ready)
+        for path in HEALTH_PATHS:
+            router.add_get(prefix + path, parts.health.report)
+        for path in METRICS_PATHS:
+            router.add_get(prefix + path, _exposition(parts.metrics))
+    parts.api.add_routes(router, prefixes=PREFIXES, hooks=False)
 
 
 def _exposition(metrics: Metrics) -> Handler:
@@ -78,6 +107,7 @@ async def serve(
     *,
     host: str,
     port: int,
+    tls: ssl.SSLContext | None = None,
     keepalive_timeout: float = KEEPALIVE,
     shutdown_timeout: float = 10.0,
 ) -> AsyncIterator[str]:
@@ -100,13 +130,13 @@ async def serve(
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
         except OSError as error:
             raise UsageError(
                 f"cannot listen on {host}:{port} ({error.strerror}): "
                 "free it, or choose others with WAEMITTER_HTTP__HOST and WAEMITTER_HTTP__PORT"
             ) from error
-        yield _url(runner)
+        yield _url(runner, "http" if tls is None else "https")
     finally:
         await runner.cleanup()
 
@@ -123,6 +153,6 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not isinstance(error, http_exceptions.HttpProcessingError)
 
 
-def _url(runner: web.AppRunner) -> str:
+def _url(runner: web.AppRunner, scheme: str) -> str:
     host, port, *_ = runner.addresses[0]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

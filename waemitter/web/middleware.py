@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bound_contextvars
 
 from waemitter.observe.events import Events
-from waemitter.web.problems import problem
+from waemitter.web.problems import Problem, problem
 
 REQUEST_ID: Final = "X-Request-ID"
 CORRELATION_ID: Final = "X-Correlation-ID"
@@ -61,6 +61,8 @@ def traced(events: Events) -> Middleware:
                 return await handler(request)
             except web.HTTPException as answer:
                 return _as_problem(answer)
+            except Problem as refused:
+                return refused.response()
             except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
                 events.request_failed(
                     route=_route(request), error=type(error).__name__, where=_origin(error)

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from waemitter.errors import PayloadError
-from waemitter.whatsapp.payloads import LONGEST_ECHO, check
+from waemitter.whatsapp.payloads import LONGEST_ECHO, check, problems
 
 _READY_PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _PHONE_DIGITS: Final = re.compile(r"[1-9][0-9]{6,14}")
@@ -97,6 +97,17 @@ def render(
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:
         raise PayloadError("payload", f"cannot be written as JSON: {error}") from error
+
+
+def complaints(recipient: str, message_type: str, payload: Mapping[str, Any]) -> list[PayloadError]:
+    """All that is wrong with the payload; once that is in order, what is wrong with the rest."""
+    found = problems(message_type, payload)
+    if not found:
+        try:
+            render(recipient=recipient, message_type=message_type, payload=payload, echo="")
+        except PayloadError as error:
+            found.append(error)
+    return found
 
 
 def _object(payload: Mapping[str, Any] | str | bytes) -> Mapping[str, Any]:

@@ -1,0 +1,54 @@
+"""A shop that is a client of the API, over a real outbox."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tests.outbox_rows import Outbox, outbox_at
+from tests.serving import Site, authenticator, serving
+from waemitter.outbox.intake.store import IntakeStore
+from waemitter.web.api.assembly import outbox_api
+from waemitter.web.store import AuditStore
+
+
+@dataclass
+class Shop:
+    """A client of the API, beside the outbox itself."""
+
+    site: Site
+    outbox: Outbox
+    rings: list[int] = field(default_factory=list)
+    now: float = 0.0
+
+    async def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.site.client.request(method, path, json=body, headers=named) as answer:
+            return answer.status, orjson.loads(await answer.read())
+
+    async def count(self) -> Any:
+        return await self.outbox.pool.fetchval("select count(*) from waemitter.outbox_messages")
+
+
+@asynccontextmanager
+async def shop_at(dsn: str, *, keys: dict[str, list[str]] | None = None) -> AsyncIterator[Shop]:
+    async with outbox_at(dsn) as outbox:
+        rings = list[int]()
+        made: Shop
+        api = outbox_api(
+            outbox=outbox.store,
+            intake=IntakeStore(outbox.pool),
+            ring=lambda: rings.append(1),
+            auth=authenticator(keys),
+            audit=AuditStore(outbox.pool),
+            clock=lambda: made.now,
+        )
+        async with serving(api=api) as site:
+            made = Shop(site, outbox, rings)
+            yield made

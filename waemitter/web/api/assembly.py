@@ -1,0 +1,65 @@
+"""The whole API: every operation, and the description of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import RootModel
+
+from waemitter import __version__
+from waemitter.outbox.intake.store import IntakeStore
+from waemitter.outbox.store import OutboxStore
+from waemitter.web.api.messages import Messages
+from waemitter.web.api.model import Nothing
+from waemitter.web.api.openapi import describe
+from waemitter.web.api.operation import Answer, Call, Operation
+from waemitter.web.api.queue import Queue
+from waemitter.web.api.serving import Api, Audit
+from waemitter.web.auth import Authenticator
+
+
+class Description(RootModel[dict[str, Any]]):
+    """An OpenAPI document."""
+
+
+def outbox_api(
+    *,
+    outbox: OutboxStore,
+    intake: IntakeStore,
+    ring: Callable[[], None],
+    auth: Authenticator,
+    audit: Audit,
+    clock: Callable[[], float],
+) -> Api:
+    """The daemon's API. `ring` wakes the senders; `clock` in seconds, monotonic."""
+    operations = (
+        *Messages(outbox=outbox, intake=intake).operations(),
+        *Queue(intake=intake, ring=ring, clock=clock).operations(),
+    )
+    return build_api(operations, auth=auth, audit=audit, version=__version__)
+
+
+def build_api(
+    operations: Sequence[Operation[Any, Any]], *, auth: Authenticator, audit: Audit, version: str
+) -> Api:
+    """Serve these operations, and `GET /api/openapi.json`, which describes them and itself."""
+
+    async def tell(_: Call[Nothing, Nothing]) -> Answer:
+        return Answer(document=described)
+
+    description: Operation[Nothing, Nothing] = Operation(
+        name="describeApi",
+        method="GET",
+        path="/api/openapi.json",
+        summary="This description.",
+        scope=None,
+        params=Nothing,
+        body=Nothing,
+        handle=tell,
+        answers={HTTPStatus.OK: Description},
+    )
+    everything = (*operations, description)
+    described = Description(describe(everything, version=version))
+    return Api(everything, auth=auth, audit=audit)
