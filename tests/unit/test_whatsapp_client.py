@@ -280,7 +280,7 @@ async def test_a_handshake_that_never_ends_sent_nothing():
         serving(hangs) as port,
         client(f"https://127.0.0.1:{port}", total=0.3, connect=9.0) as graph,
     ):
-        assert await graph.send(BODY) == NotSent("ConnectionTimeoutError")
+        assert await graph.send(BODY) == NotSent("TimeoutError")
 
 
 async def test_waiting_for_a_free_connection_in_vain_sent_nothing():
@@ -290,7 +290,7 @@ async def test_waiting_for_a_free_connection_in_vain_sent_nothing():
     ):
         first = group.create_task(graph.send(BODY))
         await peer.heard.wait()
-        assert await graph.send(BODY) == NotSent("ConnectionTimeoutError")
+        assert await graph.send(BODY) == NotSent("TimeoutError")
         assert len(peer.requests) == 1
         first.cancel()
 
@@ -345,13 +345,72 @@ KEY: Any = SimpleNamespace(host="graph.example", port=443, ssl=True, is_ssl=True
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_each_exception_means(error, kind):
+async def test_what_each_exception_of_the_session_means(error, kind):
     with aioresponses() as graph_api:
-        graph_api.post(f"{GRAPH}/330900000000007/messages", exception=error)
+        graph_api.get(f"{GRAPH}/330900000000007?fields=health_status", exception=error)
         async with client(GRAPH) as graph:
-            reply = await graph.send(BODY)
-    assert isinstance(reply, kind)
+            reply = await graph.health_status()
+    assert isinstance(reply, Refused)
+    assert reply.error_class is (ErrorClass.RETRY if kind is NotSent else ErrorClass.UNKNOWN)
+    assert reply.message.startswith(type(error).__name__)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ClientConnectorError(KEY, OSError(111, "refused")),
+        aiohttp.ClientConnectionError("Connector is closed"),
+        ConnectionResetError(104, "reset in the handshake"),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_fails_before_there_is_a_connection_sent_nothing(error):
+    class Broken(aiohttp.TCPConnector):
+        @override
+        async def connect(self, *_):
+            raise error
+
+    async with client(GRAPH, session=aiohttp.ClientSession(connector=Broken())) as graph:
+        reply = await graph.send(BODY)
+    assert isinstance(reply, NotSent)
     assert reply.reason.startswith(type(error).__name__)
+
+
+async def test_a_provisional_response_is_not_the_answer():
+    told = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + response(body=b'{"a": 1}')
+    async with talking(says(told)) as (_, graph):
+        assert await graph.send(BODY) == Answered(200, b'{"a": 1}')
+
+
+async def test_a_response_that_ends_with_the_connection_is_read_to_its_end():
+    async with talking(says_and_closes(b"HTTP/1.1 502 Bad\r\n\r\n<html>")) as (_, graph):
+        assert await graph.send(BODY) == Answered(502, b"<html>")
+
+
+async def test_a_token_that_would_break_out_of_its_header_is_refused():
+    async with open_session(connections=1) as session:
+        with pytest.raises(ValueError, match="line break"):
+            GraphClient(
+                session,
+                base_url=GRAPH,
+                phone_number_id="330900000000007",
+                access_token="EAA\r\nX-Evil: 1",
+                total_timeout=5,
+                connect_timeout=2,
+            )
+
+
+async def test_a_cancelled_request_leaves_no_connection_behind_to_be_reused():
+    async with talking(hangs, connections=1) as (peer, graph):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await graph.send(BODY)
+        peer.heard.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await graph.send(BODY)
+    assert len(peer.requests) == 2
 
 
 async def test_a_health_probe_with_an_expired_token_is_refused():

@@ -1,11 +1,11 @@
 """The wire to the Graph API: a body goes out, and what came back is told truthfully.
 
-One question decides about duplicates: had a byte of the request left when it failed? aiohttp
-answers it by the kind of exception. Whatever its connector raises (no address, refused, TLS, a
-time-out while connecting or waiting for a free connection) comes before the request is written.
-Everything else may come after it, a `ServerDisconnectedError` on a connection kept alive
-included: the server may have closed before reading, or after. aiohttp repeats idempotent methods
-on such a connection, a POST never.
+One question decides about duplicates: had a byte of the request left when it failed? A message goes
+by the `wire`, where the answer is plain. For all other requests aiohttp's session answers it by the
+kind of exception. Whatever its connector raises (no address, refused, TLS, a time-out while
+connecting or waiting for a free connection) comes before the request is written. Everything else
+may come after it, a `ServerDisconnectedError` on a connection kept alive included: the server may
+have closed before reading, or after.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from waemitter import __version__
 from waemitter.whatsapp.errors import Refused
 from waemitter.whatsapp.health import Health, read_health
 from waemitter.whatsapp.replies import Answered, NoAnswer, NotSent, Reply
+from waemitter.whatsapp.wire import Broken, NotConnected, Wire
 
 _BEFORE_WRITING: Final = (
     aiohttp.ClientConnectorError,
@@ -54,7 +55,6 @@ class GraphClient:
     ) -> None:
         self._session = session
         self._number_url = URL(f"{base_url.rstrip('/')}/{phone_number_id}", encoded=True)
-        self._messages_url = URL(f"{self._number_url}/messages", encoded=True)
         self._headers: CIMultiDict[str] = CIMultiDict(
             {
                 "Authorization": f"Bearer {access_token}",
@@ -65,13 +65,26 @@ class GraphClient:
                 "Accept": "application/json",
             }
         )
-        self._timeout = aiohttp.ClientTimeout(
-            total=total_timeout, connect=min(connect_timeout, total_timeout * _CONNECT_SHARE)
+        connect_timeout = min(connect_timeout, total_timeout * _CONNECT_SHARE)
+        self._timeout = aiohttp.ClientTimeout(total=total_timeout, connect=connect_timeout)
+        assert session.connector is not None  # noqa: S101 an open session has one
+        self._messages = Wire(
+            session.connector,
+            URL(f"{self._number_url}/messages", encoded=True),
+            headers=self._headers,
+            connect_timeout=connect_timeout,
+            total_timeout=total_timeout,
         )
 
     async def send(self, body: bytes) -> Reply:
         """Post one message. Trouble on the network is a reply too; only cancellation is raised."""
-        return await self._request("POST", self._messages_url, body)
+        try:
+            response = await self._messages.post(body)
+        except NotConnected as error:
+            return NotSent(_reason(error.__cause__))
+        except Broken as error:
+            return NoAnswer(_reason(error.__cause__))
+        return _answered(response.status, response.headers, response.body)
 
     async def health_status(self) -> Health | Refused:
         """Ask whether Meta lets this number send; it costs no message."""
@@ -93,13 +106,7 @@ class GraphClient:
             return NotSent(_reason(error))
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             return NoAnswer(_reason(error))
-        headers = response.headers
-        return Answered(
-            response.status,
-            content,
-            _retry_after(headers) if "Retry-After" in headers else None,
-            headers.get("x-business-use-case-usage"),
-        )
+        return _answered(response.status, response.headers, content)
 
 
 def open_session(*, connections: int) -> aiohttp.ClientSession:
@@ -115,7 +122,12 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
     )
 
 
-def _reason(error: Exception) -> str:
+def _answered(status: int, headers: CIMultiDictProxy[str], body: bytes) -> Answered:
+    retry_after = _retry_after(headers) if "Retry-After" in headers else None
+    return Answered(status, body, retry_after, headers.get("x-business-use-case-usage"))
+
+
+def _reason(error: BaseException | None) -> str:
     """Name the error without its text, which may quote what was sent or received."""
     detail = error.strerror if isinstance(error, OSError) else None
     return f"{type(error).__name__}: {detail}" if detail else type(error).__name__
