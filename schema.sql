@@ -2076,7 +2076,7 @@ $$;
 -- Parked statuses whose message is known by now are applied; those older than `patience` are dropped, and told as `unknown`.
 -- The last row has no status: `waiting` tells whether any stay parked.
 create or replace function waemitter.apply_parked_statuses(patience interval, max_rows integer)
-returns table (status text, result text, n bigint, resolved bigint, freed integer, waiting boolean)
+returns table (status text, result text, n bigint, resolved bigint, doubled integer, freed integer, waiting boolean)
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 #variable_conflict use_column
 declare p record;
@@ -2092,7 +2092,7 @@ begin
          array_agg(at) as times, array_agg(code) as codes, array_agg(reason) as reasons, array_agg(category) as categories,
          array_agg(billable) as billables into p from taken;
   if p.wamids is not null then
-    return query select a.status, a.result, a.n, a.resolved, a.freed, true
+    return query select a.status, a.result, a.n, a.resolved, a.doubled, a.freed, true
       from waemitter.apply_statuses(message_ids => p.message_ids, tokens => p.tokens, wamids => p.wamids, words => p.words,
         times => p.times, codes => p.codes, reasons => p.reasons, categories => p.categories, billables => p.billables,
         heard => true) a;
@@ -2102,9 +2102,9 @@ begin
       select s.id from waemitter.parked_statuses s where s.parked_at < clock_timestamp() - patience
       order by s.parked_at, s.id limit max_rows for update skip locked),
     dropped as (delete from waemitter.parked_statuses s using old where s.id = old.id returning s.word)
-    select d.word, 'unknown', count(*), 0::bigint, 0, true from dropped d group by d.word;
+    select d.word, 'unknown', count(*), 0::bigint, 0, 0, true from dropped d group by d.word;
   waiting := exists (select from waemitter.parked_statuses);
-  status := null; result := null; n := 0; resolved := 0; freed := 0;
+  status := null; result := null; n := 0; resolved := 0; doubled := 0; freed := 0;
   return next;
 end $$;
 

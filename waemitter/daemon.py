@@ -2,7 +2,7 @@
 
     resources   opened in this order, closed in the reverse: pool ▸ HTTP session
     services    doorbell · gears · one sender a channel · reconciler · receiver (web server, journal) · presence · drainer ·
-                splitter
+                splitter · parked
 
 A stop runs through them as it should: /health/ready turns 503 at once, the web server drains, loops claim no more, what is in
 flight is settled, what was not begun is given back, and only then the pool closes.
@@ -31,8 +31,8 @@ from waemitter.inbox.journal.spool import Spool
 from waemitter.inbox.journal.store import JournalStore
 from waemitter.inbox.journal.writer import Journal
 from waemitter.inbox.presence import Presence
-from waemitter.inbox.splitter import Splitter
-from waemitter.inbox.store import InboxStore, Webhook
+from waemitter.inbox.services import inbox_services
+from waemitter.inbox.store import InboxStore
 from waemitter.observe import logging
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
@@ -42,7 +42,6 @@ from waemitter.outbox.retry import Patience
 from waemitter.outbox.sender import Sender, Sending
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.doorbell import Doorbell
-from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.gears import GEARS, Gears
 from waemitter.runtime.lag import watch_lag
 from waemitter.runtime.supervise import Service, Stop, supervise
@@ -204,7 +203,7 @@ class _Daemon:
             "receiver": lambda stop: self._receive(stop, started),
             **drainers,
             "presence": self.presence.run,
-            "splitter": self._splitter().run,
+            **self._splitting(),
             "lag": lambda stop: watch_lag(stop, self.events),
         }
 
@@ -255,22 +254,16 @@ class _Daemon:
             jitter=_jitter,
         )
 
-    def _splitter(self) -> DueLoop[Sequence[Webhook]]:
-        splitter = Splitter(
+    def _splitting(self) -> dict[str, Service]:
+        return inbox_services(
             self.inbox,
             self.outbox,
+            fields={},
             events=self.events,
+            bell=self.doorbell.bell(INBOX),
             lanes_freed=lambda: self.doorbell.ring(OUTBOX),
-            clock=time.monotonic,
-        )
-        return DueLoop(
-            splitter,
-            self.doorbell.bell(INBOX),
-            capacity=Fixed(1),
-            batch_size=1,
             sweep_interval=self.settings.outbox.sweep_interval,
             jitter=_jitter,
-            database_lost=lambda error: self.events.database_lost(error=error),
         )
 
     async def _receive(self, stop: Stop, started: float) -> None:

@@ -69,9 +69,10 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "webhook_verified": lambda e: e.webhook_verified(),
     "webhook_accepted": lambda e: e.webhook_accepted(source="whatsapp", bytes=731, took=0.004217),
     "webhook_rejected": lambda e: e.webhook_rejected(source="whatsapp", reason="bad_signature"),
-    "webhook_processed": lambda e: e.webhook_processed(
-        count=4, took=0.011402, kinds={"status": 37, "message": 1}
-    ),
+    "webhook_processed": lambda e: e.webhook_processed(count=4, took=0.011402),
+    "items_handled": lambda e: e.items_handled(kinds={"status": 37, "message": 1, "duplicate": 2}),
+    "number_unknown": lambda e: e.number_unknown(count=1),
+    "webhook_item_failed": lambda e: e.webhook_item_failed(error="DataError"),
     "webhook_malformed": lambda e: e.webhook_malformed(reason="statuses[2].id is missing"),
     "status_heard": lambda e: e.status_heard(
         status="failed",

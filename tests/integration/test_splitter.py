@@ -3,110 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
-import asyncpg
 import orjson
 import pytest
 
-from tests.observing import Observed, observing
+from tests.inbox_bench import LEASE, Bench, opened, status, webhook
 from waemitter.db.embedded import EmbeddedPostgres
 from waemitter.errors import DatabaseUnreachable
-from waemitter.inbox.journal.records import Entry
-from waemitter.inbox.journal.store import JournalStore
-from waemitter.inbox.splitter import AT_ONCE, Splitter
-from waemitter.inbox.store import InboxStore
-from waemitter.outbox.message import Echo
+from waemitter.inbox.splitter import AT_ONCE
 from waemitter.outbox.store import OutboxStore
-
-LEASE = datetime.timedelta(seconds=60)
-
-
-@dataclass
-class Bench:
-    """A splitter over a real database, and one message whose attempt is in flight."""
-
-    pool: asyncpg.Pool[asyncpg.Record]
-    inbox: InboxStore
-    journalled: JournalStore
-    splitter: Splitter
-    observed: Observed
-    freed: list[bool]
-
-    async def message(self, *, recipient: str = "+14155550123") -> Echo:
-        await self.pool.execute("select waemitter.send_text($1, 'hello')", recipient)
-        claimed = await OutboxStore(self.pool).claim(
-            "default",
-            limit=1,
-            lease=LEASE,
-            horizon=datetime.timedelta(seconds=0.2),
-            grace=LEASE,
-            policy="retry",
-            retries=5,
-        )
-        (attempt,) = claimed.attempts
-        return Echo(attempt.id, attempt.token, "order-17")
-
-    async def journal(self, *bodies: bytes) -> None:
-        await self.journalled.append([Entry("whatsapp", body, "{}") for body in bodies])
-
-    async def split(self) -> None:
-        while rows := (await self.splitter.claim(1)).rows:
-            for row in rows:
-                await self.splitter.work(row)
-
-    async def status_of(self, message_id: int) -> str:
-        status: str = await self.pool.fetchval(
-            "select status from waemitter.outbox_messages where id = $1", message_id
-        )
-        return status
-
-    async def unprocessed(self) -> int:
-        count: int = await self.pool.fetchval(
-            "select count(*) from waemitter.webhook_logs where processed_at is null"
-        )
-        return count
+from waemitter.whatsapp.webhooks import Status, parse
 
 
 @pytest.fixture
 async def bench(dsn: str) -> AsyncIterator[Bench]:
     async with opened(dsn) as bench:
         yield bench
-
-
-@asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[Bench]:
-    freed: list[bool] = []
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=3) as pool:
-        with observing() as observed:
-            inbox = InboxStore(pool)
-            splitter = Splitter(
-                inbox,
-                OutboxStore(pool),
-                events=observed.events,
-                lanes_freed=lambda: freed.append(True),
-                clock=lambda: 0.0,
-            )
-            yield Bench(pool, inbox, JournalStore(pool), splitter, observed, freed)
-
-
-def webhook(*statuses: object, **value: object) -> bytes:
-    change = {"field": "messages", "value": {"statuses": list(statuses), **value}}
-    return orjson.dumps(
-        {"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [change]}]}
-    )
-
-
-def status(word: str, echo: Echo | None, **more: object) -> dict[str, object]:
-    wamid = f"wamid.{hashlib.sha256(str(echo).encode()).hexdigest()}"
-    told = {"id": wamid, "status": word, "timestamp": "1793700441", "recipient_id": "14155550123"}
-    if echo is not None:
-        told["biz_opaque_callback_data"] = echo.text()
-    return {**told, **more}
 
 
 async def test_a_status_finds_its_message_by_the_echo_and_its_webhook_is_done(bench: Bench) -> None:
@@ -138,30 +51,71 @@ async def test_a_body_that_is_no_webhook_is_told_of_and_harms_nobody(bench: Benc
     assert len(bench.observed.lines("WEBHOOK_MALFORMED")) == 3
 
 
-async def test_a_status_that_the_database_refuses_fails_alone(bench: Bench) -> None:
+async def refuse(bench: Bench, table: str, condition: str) -> None:
+    """Let the database refuse rows, as it would for a reason that nobody thought of."""
+    await bench.pool.execute(
+        "create function refuse() returns trigger language plpgsql as"
+        " $$ begin raise exception 'refused' using errcode = 'data_exception'; end $$"
+    )
+    await bench.pool.execute(
+        f"create trigger refuse before insert on waemitter.{table} for each row"
+        f" when ({condition}) execute function refuse()"
+    )
+
+
+async def test_an_item_that_the_database_refuses_becomes_a_dead_letter_alone(bench: Bench) -> None:
+    await refuse(bench, "parked_statuses", "new.wamid = 'wamid.poison'")
     echo = await bench.message()
-    poison = webhook(status("sent", None, id="wamid.\x00"))  # Postgres has no NUL in text
-    await bench.journal(webhook(status("sent", echo)), poison, webhook(status("read", echo)))
+    poison = status("sent", None, id="wamid.poison")
+    neighbours = [status("sent", None, id=f"wamid.{n}") for n in range(50)]
+    await bench.journal(
+        webhook(status("sent", echo)),
+        webhook(*neighbours[:25], poison, *neighbours[25:]),
+        webhook(status("read", echo)),
+    )
     await bench.split()
     assert await bench.status_of(echo.message_id) == "read"
-    assert await bench.unprocessed() == 1
+    assert await bench.unprocessed() == 0
+    assert await bench.pool.fetchval("select count(*) from waemitter.parked_statuses") == 50
+    (letter,) = await bench.letters()
+    assert (letter["stage"], letter["whatsapp_message_id"]) == ("split", "wamid.poison")
+    assert letter["error"] == "DataError: refused"
+    (item,) = parse(orjson.dumps(orjson.loads(letter["payload"])["webhook"]))
+    assert isinstance(item, Status)
+    assert item.raw == poison
+    assert [line["error"] for line in bench.observed.lines("WEBHOOK_ITEM_FAILED")] == ["DataError"]
+
+
+async def test_a_malformed_item_becomes_a_dead_letter_once(bench: Bench) -> None:
+    body = webhook({"status": "sent"}, status("sent", None, id="w"))
+    await bench.journal(body, body, b"no json")
+    await bench.split()
+    letters = await bench.letters()
+    assert [letter["error"] for letter in letters] == [
+        "a status without an id or without a word",
+        "the webhook's body is no JSON: JSONDecodeError",
+    ]
+    assert orjson.loads(letters[0]["payload"])["webhook"]["malformed"] == {"status": "sent"}
+    assert bench.observed.value("webhook_events_total", source="whatsapp", kind="duplicate") == 1
+
+
+async def test_what_cannot_even_be_put_aside_is_tried_three_times_and_then_kept(
+    bench: Bench,
+) -> None:
+    await refuse(bench, "dead_letters", "true")
+    echo = await bench.message()
+    await bench.journal(webhook(status("sent", echo)), webhook({}))
+    for _ in range(3):
+        await bench.split()
+        await bench.pool.execute(
+            "update waemitter.webhook_logs set available_at = now() where available_at > now()"
+        )
+    assert await bench.status_of(echo.message_id) == "sent"
     row = await bench.pool.fetchrow(
-        "select error, attempts, available_at > now() as waits from waemitter.webhook_logs"
-        " where processed_at is null"
+        "select attempts, available_at, error from waemitter.webhook_logs where processed_at is null"
     )
     assert row is not None
-    assert (row["attempts"], row["waits"]) == (1, True)
-    assert row["error"].endswith("it could not be applied")
-
-
-async def test_what_cannot_be_applied_is_tried_three_times_and_then_kept(bench: Bench) -> None:
-    await bench.journal(webhook(status("sent", None, id="wamid.\x00")))
-    for _ in range(3):
-        await bench.pool.execute("update waemitter.webhook_logs set available_at = now()")
-        await bench.split()
-    row = await bench.pool.fetchrow("select attempts, available_at from waemitter.webhook_logs")
-    assert row is not None
-    assert tuple(row) == (3, None)
+    assert tuple(row) == (3, None, "DataError: it could not be applied")
 
 
 async def test_more_statuses_than_fit_one_statement_are_all_applied(bench: Bench) -> None:

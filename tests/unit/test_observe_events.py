@@ -113,7 +113,7 @@ def test_an_outage_is_told_once_however_many_notice(observed):
 
 def test_statuses_and_kinds_from_meta_cannot_open_new_series(observed):
     observed.events.statuses_applied({("sent", "applied"): 4, ("deleted", "unknown"): 1})
-    observed.events.webhook_processed(count=1, took=0.1, kinds={"status": 5})
+    observed.events.items_handled(kinds={"status": 5})
     assert observed.value("status_updates_total", status="sent", result="applied") == 4
     assert observed.value("status_updates_total", status="deleted", result="unknown") is None
     assert observed.value("status_updates_total", status="other", result="unknown") == 1

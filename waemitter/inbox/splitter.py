@@ -1,40 +1,24 @@
-"""Journalled webhooks are taken apart, and their statuses applied to the outbox.
+"""Journalled webhooks are taken apart, and each of their items is handled once.
 
-What a batch of webhooks causes and that they are done are one transaction; applying a status twice changes nothing. If a batch
-cannot be applied its webhooks go one by one, so that a bad one harms none of its neighbours.
+A batch of webhooks is one transaction, with what its items cause, their keys, and that the webhooks are done; a very long one
+is several, and its last has the end. If some item cannot be handled, the batch is halved behind savepoints until that item
+stands alone: it becomes a dead letter, and none of its neighbours feels it.
 """
 
 import datetime
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from waemitter.errors import DatabaseUnreachable
-from waemitter.inbox.store import InboxStore, Webhook
-from waemitter.observe.events import EventKind, Events
-from waemitter.outbox.message import read_echo
-from waemitter.outbox.store import Applied, OutboxStore, StatusUpdate
+from waemitter.inbox.effects import Effects, Found, Outcome
+from waemitter.inbox.store import Connection, InboxStore, Webhook
+from waemitter.observe.events import Events
 from waemitter.runtime.due_loop import Claim
-from waemitter.whatsapp.errors import classify_status_error
-from waemitter.whatsapp.webhooks import (
-    ErrorNotice,
-    FieldChange,
-    Item,
-    Malformed,
-    Message,
-    NotJson,
-    Status,
-    parse,
-)
+from waemitter.whatsapp.webhooks import Malformed, NotJson, parse
 
-BATCH: Final = 100  # webhooks in one transaction
-KINDS: Final[Mapping[type[Item], EventKind]] = {
-    Message: "message",
-    Status: "status",
-    ErrorNotice: "error",
-    FieldChange: "change",
-}
-AT_ONCE: Final = 300  # statuses in one statement
+BATCH: Final = 100  # webhooks in one claim
+AT_ONCE: Final = 300  # items in one transaction
 LEASE: Final = datetime.timedelta(seconds=60)
 TRIES: Final = 3
 RETRY_DELAY: Final = datetime.timedelta(seconds=30)
@@ -46,17 +30,22 @@ class Splitter:
     def __init__(
         self,
         store: InboxStore,
-        outbox: OutboxStore,
+        effects: Effects,
         *,
         events: Events,
         lanes_freed: Callable[[], None],
+        parked: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
-        """`lanes_freed()`: a status ended a message that others waited for; `clock` in seconds, monotonic."""
+        """`lanes_freed()`: a status ended a message that others waited for; `parked()`: one waits for its message.
+
+        `clock` in seconds, monotonic.
+        """
         self._store = store
-        self._outbox = outbox
+        self._effects = effects
         self._events = events
         self._lanes_freed = lanes_freed
+        self._parked = parked
         self._clock = clock
 
     async def claim(self, limit: int) -> Claim[Sequence[Webhook]]:
@@ -86,76 +75,76 @@ class Splitter:
 
     async def _work_on(self, webhooks: Sequence[Webhook]) -> None:
         started = self._clock()
-        updates: list[StatusUpdate] = []
-        kinds: Counter[EventKind] = Counter()
-        for webhook in webhooks:
-            for item in self._items(webhook):
-                if isinstance(item, Malformed):
-                    self._events.webhook_malformed(reason=item.reason)
-                    continue
-                kinds[KINDS[type(item)]] += 1
-                if isinstance(item, Status) and item.kind is None:
-                    updates.append(self._update(item))
-        applied = Applied({}, 0, 0, 0, 0)
-        # In the order in which everybody locks messages, across the statements of this transaction too.
-        updates.sort(key=lambda update: update.message_id or 0)
+        found = [each for webhook in webhooks for each in _items(webhook)]
+        while len(found) > AT_ONCE:
+            async with self._store.transaction() as connection:
+                outcome = await self._isolate(connection, found[:AT_ONCE])
+            self._tell(webhooks[0].source, outcome)
+            del found[:AT_ONCE]
         async with self._store.transaction() as connection:
-            for first in range(0, len(updates), AT_ONCE):
-                some = updates[first : first + AT_ONCE]
-                applied = _sum(applied, await self._outbox.apply_statuses(connection, some))
+            outcome = await self._isolate(connection, found)
             await self._store.done(connection, [webhook.id for webhook in webhooks])
-        self._tell(webhooks, kinds, applied, self._clock() - started)
-
-    def _items(self, webhook: Webhook) -> list[Item]:
-        try:
-            return parse(webhook.body)
-        except NotJson as error:
-            return [Malformed(str(error), None)]
-
-    def _tell(
-        self, webhooks: Sequence[Webhook], kinds: Counter[EventKind], applied: Applied, took: float
-    ) -> None:
+        self._tell(webhooks[0].source, outcome)
         self._events.webhook_processed(
-            source=webhooks[0].source, count=len(webhooks), kinds=dict(kinds), took=took
+            source=webhooks[0].source, count=len(webhooks), took=self._clock() - started
         )
+
+    async def _isolate(self, connection: Connection, found: Sequence[Found]) -> Outcome:
+        """Handle all but what cannot be handled, which is put aside."""
+        if not found:
+            return Outcome()
+        try:
+            async with self._store.savepoint(connection):
+                return await self._effects.apply(connection, found)
+        except DatabaseUnreachable:
+            raise
+        except Exception as error:  # noqa: BLE001 whatever an item can cause, its neighbours must not feel it
+            if len(found) == 1:
+                return await self._effects.bury(connection, found[0], error)
+        half = len(found) // 2
+        outcome = await self._isolate(connection, found[:half])
+        outcome.add(await self._isolate(connection, found[half:]))
+        return outcome
+
+    def _tell(self, source: str, outcome: Outcome) -> None:
+        self._events.items_handled(source=source, kinds=outcome.kinds)
+        if unknown := outcome.kinds["unknown_number"]:
+            self._events.number_unknown(source=source, count=unknown)
+        for reason in outcome.malformed:
+            self._events.webhook_malformed(source=source, reason=reason)
+        for error in outcome.buried:
+            self._events.webhook_item_failed(source=source, error=error)
+        for update, echo in outcome.heard:
+            self._events.status_heard(
+                status=update.word,
+                message_id=echo.message_id if echo else None,
+                correlation_id=echo.correlation_id if echo else None,
+                error_code=update.code,
+            )
+        applied = outcome.applied
         if applied.counts:
             self._events.statuses_applied(applied.counts)
         for resolution, count in applied.resolutions():
             self._events.unconfirmed_resolved(resolution=resolution, count=count)
         if applied.freed:
             self._lanes_freed()
-
-    def _update(self, status: Status) -> StatusUpdate:
-        echo = read_echo(status.echo)
-        refused = classify_status_error(status.errors) if status.status == "failed" else None
-        self._events.status_heard(
-            status=status.status,
-            message_id=echo.message_id if echo else None,
-            correlation_id=echo.correlation_id if echo else None,
-            error_code=refused.code if refused else None,
-        )
-        return StatusUpdate(
-            message_id=echo.message_id if echo else None,
-            token=echo.token if echo else None,
-            wamid=status.wamid,
-            word=status.status,
-            at=status.timestamp,
-            code=refused.code if refused else None,
-            reason=refused.message if refused else None,
-            category=status.pricing_category,
-            billable=status.billable,
-        )
+        if any(result == "parked" for _, result in applied.counts):
+            self._parked()
+        for tell in outcome.tell:
+            tell()
 
     async def _fail(self, webhook: Webhook, error: Exception) -> None:
+        self._events.webhook_item_failed(source=webhook.source, error=type(error).__name__)
         reason = f"{type(error).__name__}: it could not be applied"
-        self._events.webhook_malformed(reason=reason)
         try:
             await self._store.failed(webhook.id, error=reason, attempts=TRIES, delay=RETRY_DELAY)
         except DatabaseUnreachable as outage:
             self._events.database_lost(error=str(outage))
 
 
-def _sum(one: Applied, other: Applied) -> Applied:
-    counts = Counter(one.counts)
-    counts.update(other.counts)
-    return Applied(dict(counts), *map(sum, zip(one[1:], other[1:], strict=True)))
+def _items(webhook: Webhook) -> list[Found]:
+    try:
+        items = parse(webhook.body)
+    except NotJson as error:
+        items = [Malformed(str(error), {"sha256": hashlib.sha256(webhook.body).hexdigest()})]
+    return [Found(webhook.id, webhook.source, item) for item in items]

@@ -1,4 +1,4 @@
-"""Journalled webhooks, to be worked on."""
+"""Journalled webhooks, to be worked on, and what becomes of their items. Functions of schema.sql do the work."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
 from waemitter.db.pool import outages
+from waemitter.outbox.store import Applied, applied_of
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -24,6 +25,71 @@ class Webhook:
     source: str
     body: bytes
     attempts: int
+
+
+class Key(NamedTuple):
+    """What was handled: an id (or a digest), in which field, for which number or account."""
+
+    id: str
+    field: str
+    scope: str
+
+
+class Inbound(NamedTuple):
+    """A message from a user; the order is that of receive_messages(). `payload` and `contact` are JSON text."""
+
+    number: str | None
+    wamid: str
+    type: str
+    wa_id: str | None
+    user_id: str | None
+    group_id: str | None
+    name: str | None
+    username: str | None
+    sent_at: datetime.datetime | None
+    opens: bool  # the 24-hour window
+    payload: str
+    contact: str | None
+    webhook_id: int
+
+
+class Received(NamedTuple):
+    """What became of the n-th message (from 0): `received`, `duplicate`, or `unknown_number`, without ids."""
+
+    n: int
+    result: Literal["received", "duplicate", "unknown_number"]
+    message_id: int | None
+    conversation_id: int | None
+    contact_id: int | None
+    channel: str | None
+
+
+class Moved(NamedTuple):
+    """A contact goes by other addresses since `at`; the order is that of follow_contact()."""
+
+    channel: str
+    contact_id: int
+    former: list[str]
+    wa_id: str | None
+    user_id: str | None
+    at: datetime.datetime | None
+
+
+class Letter(NamedTuple):
+    """A dead letter of the stage `split`; `payload` is JSON text. Not `again`: trying once more would be in vain."""
+
+    source: str
+    wamid: str | None
+    payload: str
+    error: str
+    again: bool
+
+
+class Retried(NamedTuple):
+    """What became of parked statuses; `waiting`: some stay parked."""
+
+    applied: Applied
+    waiting: bool
 
 
 class InboxStore:
@@ -60,6 +126,79 @@ class InboxStore:
         with outages():
             async with self._pool.acquire() as connection, connection.transaction():
                 yield connection
+
+    @asynccontextmanager
+    async def savepoint(self, connection: Connection) -> AsyncIterator[None]:
+        """What fails within is undone, and nothing else of the transaction. Raises DatabaseUnreachable."""
+        with outages():
+            async with connection.transaction():
+                yield
+
+    FRESH: Final = """
+        with given as (
+          select g.id, g.field, g.scope, min(g.n) as n
+          from unnest($1::text[], $2::text[], $3::text[]) with ordinality as g (id, field, scope, n) group by 1, 2, 3),
+        kept as (
+          insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, scope)
+          select id, field, scope from given order by id, field, scope
+          on conflict do nothing returning whatsapp_message_id as id, field, scope)
+        select (g.n - 1)::integer from given g join kept k using (id, field, scope) order by g.n
+    """
+
+    async def fresh(self, connection: Connection, keys: Sequence[Key]) -> list[int]:
+        """Remember keys; returns the places (from 0) of those that were not known, each key's first."""
+        if not keys:
+            return []
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        return [record[0] for record in await connection.fetch(self.FRESH, *columns)]
+
+    RECEIVE: Final = """
+        select n - 1 as n, result, message_id, conversation_id, contact_id, channel
+        from waemitter.receive_messages(numbers => $1, wamids => $2, types => $3, wa_ids => $4, user_ids => $5,
+          group_ids => $6, names => $7, usernames => $8, times => $9, opens => $10, payloads => $11, contacts => $12,
+          webhook_ids => $13)
+        order by n
+    """
+
+    async def receive(
+        self, connection: Connection, messages: Sequence[Inbound]
+    ) -> Sequence[Received]:
+        """Keep messages with their contacts and conversations, each once; one result for each, in their order."""
+        if not messages:
+            return ()
+        columns = [list(column) for column in zip(*messages, strict=True)]
+        return [Received(*record) for record in await connection.fetch(self.RECEIVE, *columns)]
+
+    FOLLOW: Final = """
+        select waemitter.follow_contact(channel => $1, contact_id => $2, former => $3, wa_id => $4, user_id => $5, at => $6)
+    """
+
+    async def follow(self, connection: Connection, moves: Sequence[Moved]) -> None:
+        for moved in moves:
+            await connection.execute(self.FOLLOW, *moved)
+
+    BURY: Final = """
+        insert into waemitter.dead_letters (direction, source, stage, whatsapp_message_id, payload, error, next_retry_at)
+        select 'inbound', source, 'split', wamid, payload::jsonb, error, case when again then now() + interval '2 minutes' end
+        from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
+          as l (source, wamid, payload, error, again)
+    """
+
+    async def bury(self, connection: Connection, letters: Sequence[Letter]) -> None:
+        if letters:
+            columns = [list(column) for column in zip(*letters, strict=True)]
+            await connection.execute(self.BURY, *columns)
+
+    RETRY_PARKED: Final = """
+        select status, result, n, resolved, doubled, freed, waiting
+        from waemitter.apply_parked_statuses(patience => $1, max_rows => $2)
+    """
+
+    async def retry_parked(self, *, patience: datetime.timedelta, limit: int) -> Retried:
+        """Apply the parked statuses whose message is known by now; drop those that have waited for `patience`."""
+        with outages():
+            *records, last = await self._pool.fetch(self.RETRY_PARKED, patience, limit)
+        return Retried(applied_of(records), last["waiting"])
 
     DONE: Final = """
         update waemitter.webhook_logs set available_at = null, processed_at = clock_timestamp(), error = null

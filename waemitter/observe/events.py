@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
@@ -26,7 +25,9 @@ from waemitter.observe.metrics import (
 )
 from waemitter.observe.outbox_events import OutboxEvents
 
-EventKind: TypeAlias = Literal["message", "status", "error", "change"]
+EventKind: TypeAlias = Literal[
+    "message", "status", "error", "change", "duplicate", "unknown_number", "other"
+]
 StatusResult: TypeAlias = Literal["applied", "stale", "parked", "unknown"]
 
 Rejection: TypeAlias = Literal[
@@ -45,7 +46,6 @@ Rejection: TypeAlias = Literal[
 LAGGING: Final = 0.1
 """Seconds of event loop lag above which it is a warning: rate limit slots are missed from here."""
 
-_NOTHING: Final[Mapping[EventKind, int]] = MappingProxyType({})
 _REJECTED: Final[Mapping[Rejection, str]] = {
     "handshake_refused": "A webhook verification without the right verify token was refused",
     "no_verify_token": "A webhook verification was refused: set WHATSAPP_VERIFY_TOKEN",
@@ -160,19 +160,41 @@ class Events(OutboxEvents, JournalEvents):
             "WEBHOOK_REJECTED", source=source, reason=reason, error=error, msg=_REJECTED[reason]
         )
 
-    def webhook_processed(
-        self,
-        *,
-        count: int,
-        took: float,
-        kinds: Mapping[EventKind, int] = _NOTHING,
-        source: str = "whatsapp",
-    ) -> None:
-        """`count`: stored webhooks worked off; `kinds`: the items found in them."""
+    def items_handled(self, *, kinds: Mapping[EventKind, int], source: str = "whatsapp") -> None:
+        """Tell of webhooks' items by kind; the duplicates in a line."""
         for kind, items in kinds.items():
             self._metrics.webhook_events.labels(_source(source), closed(kind, EVENT_KINDS)).inc(
                 items
             )
+        if count := kinds.get("duplicate"):
+            self._log.info(
+                "WEBHOOK_DUPLICATE",
+                source=source,
+                count=count,
+                msg="Items of webhooks came once more; they were handled before",
+            )
+
+    def number_unknown(self, *, count: int, source: str = "whatsapp") -> None:
+        """`count`: messages."""
+        self._log.warning(
+            "WEBHOOK_NUMBER_UNKNOWN",
+            source=source,
+            count=count,
+            msg="Messages came for a number of no channel; they are in the journal",
+        )
+
+    def webhook_item_failed(self, *, error: str, source: str = "whatsapp") -> None:
+        """Tell of one item that could not be handled; `error`: the exception's class."""
+        self._metrics.webhook_events.labels(_source(source), "failed").inc()
+        self._log.error(
+            "WEBHOOK_ITEM_FAILED",
+            source=source,
+            error=error,
+            msg="An item of a webhook could not be handled and was put aside; its neighbours were",
+        )
+
+    def webhook_processed(self, *, count: int, took: float, source: str = "whatsapp") -> None:
+        """`count`: stored webhooks worked off."""
         self._log.info(
             "WEBHOOK_PROCESSED",
             source=source,

@@ -29,7 +29,10 @@ PAUSE_REASONS: Final = ("operator", "pause_number", "pause_account", "throttle_a
 STATUSES: Final = ("sent", "delivered", "read", "played", "failed", OTHER)
 STATUS_RESULTS: Final = ("applied", "stale", "parked", "unknown", OTHER)
 SOURCES: Final = ("whatsapp", "chatwoot", "outbox", OTHER)
-EVENT_KINDS: Final = ("message", "status", "error", "change", "malformed", OTHER)
+EVENT_KINDS: Final = (
+    *("message", "status", "error", "change", "duplicate", "unknown_number", "malformed", "failed"),
+    OTHER,
+)
 REJECTIONS: Final = (
     *("handshake_refused", "no_verify_token", "no_secret", "missing_signature", "bad_signature"),
     *("too_large", "too_slow", "disconnected", "not_json", "journal_unavailable"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -80,6 +81,11 @@ class Applied(NamedTuple):
             "duplicate": self.doubled,
         }
         return ((resolution, count) for resolution, count in counts.items() if count)
+
+    def plus(self, other: Applied) -> Applied:
+        counts = Counter(self.counts)
+        counts.update(other.counts)
+        return Applied(dict(counts), *map(sum, zip(self[1:], other[1:], strict=True)))
 
 
 class ChannelState(NamedTuple):
@@ -187,7 +193,7 @@ class OutboxStore:
         if not updates:
             return Applied({}, 0, 0, 0, 0)
         columns = [list(column) for column in zip(*updates, strict=True)]
-        return _applied(await connection.fetch(self.APPLY_STATUSES, *columns, True))  # noqa: FBT003
+        return applied_of(await connection.fetch(self.APPLY_STATUSES, *columns, True))  # noqa: FBT003
 
     async def answered_late(self, settlements: Sequence[Settlement]) -> Applied:
         """What Meta accepted, told by answers whose attempts were over when they were settled."""
@@ -197,7 +203,7 @@ class OutboxStore:
         ]
         columns = [list(column) for column in zip(*late, strict=True)]
         with outages():
-            return _applied(await self._pool.fetch(self.APPLY_STATUSES, *columns, False))  # noqa: FBT003
+            return applied_of(await self._pool.fetch(self.APPLY_STATUSES, *columns, False))  # noqa: FBT003
 
     ENSURE_CHANNEL: Final = """
         insert into waemitter.channels (name, kind, phone_number_id, messages_per_second)
@@ -343,7 +349,7 @@ class OutboxStore:
             return [record["id"] for record in await self._pool.fetch(self.CANCEL, sorted(ids))]
 
 
-def _applied(records: Sequence[asyncpg.Record]) -> Applied:
+def applied_of(records: Sequence[asyncpg.Record]) -> Applied:
     return Applied(
         {(record["status"], record["result"]): record["n"] for record in records},
         sum(record["resolved"] for record in records if record["status"] != "failed"),

@@ -4,14 +4,17 @@ A body holds up to a thousand updates, spread over entries, their changes, and i
 messages, statuses and errors, for several numbers and accounts at once. Every one of them is
 walked: reading only the first is how updates get lost. Reading is lenient. What is unknown is
 handed on under its own name, what is broken becomes `Malformed` and harms none of its neighbours.
-Each item keeps its JSON, unchanged, as `raw`.
+Each item keeps its JSON as `raw`, unchanged but for what no database stores: NUL and half surrogate
+pairs become U+FFFD, numbers beyond a double null.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -24,6 +27,10 @@ PRODUCT: Final = "whatsapp_business_account"
 _WALKED: Final = frozenset(
     {"messaging_product", "metadata", "contacts", "messages", "statuses", "errors"}
 )
+
+
+LONGEST_ID: Final = 1024
+"""Characters; Meta's have less than 200. What is longer is no id, and would not fit an index."""
 
 
 class NotJson(WaemitterError):
@@ -61,8 +68,9 @@ class Message:
 
     `field` is `messages` for a live one; `history` shares its wamids but is no new message.
     `sender` is the user's phone in digits, absent for people who go by a username; `user_id` is
-    Meta's business-scoped id. `contact` is the entry of `contacts[]` about the same person, found
-    by those ids since the order of the two lists does not correspond.
+    Meta's business-scoped id; in a group, whose `group_id` stands beside, they are the member's.
+    `contact` is the entry of `contacts[]` about the same person, found by those ids since the
+    order of the two lists does not correspond.
     """
 
     phone_number_id: str | None
@@ -70,6 +78,7 @@ class Message:
     wamid: str
     sender: str | None
     user_id: str | None
+    group_id: str | None
     type: str
     timestamp: datetime | None
     contact: dict[str, Any] | None
@@ -118,10 +127,7 @@ def parse(body: bytes) -> list[Item]:
 
     Raises NotJson if the bytes are no JSON object, and nothing else.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise NotJson(f"the webhook's body is no JSON: {error}") from error
+    document = _load(body)
     if not isinstance(document, dict):
         raise NotJson("the webhook's body is no JSON object")
     product = _text(document.get("object"))
@@ -136,6 +142,80 @@ def parse(body: bytes) -> list[Item]:
         else:
             items.append(Malformed("an entry is no object", entry))
     return items
+
+
+class Succession(NamedTuple):
+    """The phone number and the user id by which a customer goes from now on; None: as before."""
+
+    wa_id: str | None
+    user_id: str | None
+
+
+def succession(message: Message) -> Succession | None:
+    """Tell what a `system` message says of a changed number or user id; None for any other.
+
+    `from` of such a message is still the old number; it has no entry in `contacts[]`.
+    """
+    system = message.raw.get("system")
+    if message.type != "system" or not isinstance(system, dict):
+        return None
+    wa_id, user_id = _phone(system.get("wa_id")), _id(system.get("user_id"))
+    if wa_id == message.sender:
+        wa_id = None
+    if user_id == message.user_id:
+        user_id = None
+    return Succession(wa_id, user_id) if wa_id or user_id else None
+
+
+def document_of(item: Item) -> dict[str, Any]:
+    """Return a webhook that holds this item alone: to be kept, and read by `parse` again."""
+    if isinstance(item, Malformed):
+        return {"entry": [], "malformed": item.raw}
+    if isinstance(item, FieldChange):
+        change = {"field": item.field, "value": item.value}
+        time = int(item.time.timestamp()) if item.time else None
+        return {
+            "object": item.product,
+            "entry": [{"id": item.entry_id, "time": time, "changes": [change]}],
+        }
+    value: dict[str, Any] = {"metadata": {"phone_number_id": item.phone_number_id}}
+    field = "messages"
+    if isinstance(item, Status):
+        value["statuses"] = [item.raw]
+    elif isinstance(item, Message):
+        field = item.field
+        value["messages"] = [item.raw]
+        value["contacts"] = [item.contact] if item.contact else []
+    else:
+        field = item.field
+        value["errors"] = item.errors
+    return {"object": PRODUCT, "entry": [{"changes": [{"field": field, "value": value}]}]}
+
+
+def _load(body: bytes) -> Any:
+    try:
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            # It is strict about halves of surrogate pairs (a name that was cut in the middle of an
+            # emoji) and about numbers that no double holds: neither may sink its neighbours.
+            return _clean(json.loads(body.decode()))
+        return _clean(document) if rb"\u0000" in body else document
+    except (ValueError, RecursionError) as error:
+        raise NotJson(f"the webhook's body is no JSON: {type(error).__name__}") from error
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(each) for key, each in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _foreign_items(entry: dict[str, Any], product: str | None) -> list[Item]:
@@ -190,7 +270,7 @@ def _statuses(statuses: Any, number: str | None) -> list[Item]:
 def _status(raw: Any, number: str | None) -> Item:
     if not isinstance(raw, dict):
         return Malformed("a status is no object", raw)
-    wamid, word = _text(raw.get("id")), _text(raw.get("status"))
+    wamid, word = _id(raw.get("id")), _id(raw.get("status"))
     if not wamid or not word:
         return Malformed("a status without an id or without a word", raw)
     pricing = raw.get("pricing")
@@ -229,22 +309,24 @@ def _messages(messages: Any, value: dict[str, Any], field: str, number: str | No
 def _message(raw: Any, contacts: dict[str, dict[str, Any]], field: str, number: str | None) -> Item:
     if not isinstance(raw, dict):
         return Malformed("a message is no object", raw)
-    wamid = _text(raw.get("id"))
+    wamid = _id(raw.get("id"))
     if not wamid:
         return Malformed("a message without an id", raw)
-    sender, user_id = _text(raw.get("from")), _text(raw.get("from_user_id"))
-    contact = contacts.get(sender or "") or contacts.get(user_id or "")
+    stated, user_id = _text(raw.get("from")), _id(raw.get("from_user_id"))
+    contact = contacts.get(stated or "") or contacts.get(user_id or "")
     if contact is not None:
-        user_id = user_id or _text(contact.get("user_id"))
-    if sender is not None and not sender.lstrip("+").isdigit():
+        user_id = user_id or _id(contact.get("user_id"))
+    sender = _phone(stated)
+    if sender is None:
         # A user id has been seen in the place of the phone.
-        sender, user_id = None, user_id or sender
+        user_id = user_id or _id(stated)
     return Message(
         number,
         field,
         wamid,
         sender,
         user_id,
+        _id(raw.get("group_id")),
         _text(raw.get("type")) or "unknown",
         _instant(raw.get("timestamp")),
         contact,
@@ -285,6 +367,17 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return str(value) if type(value) is int else None
+
+
+def _id(value: Any) -> str | None:
+    text = _text(value)
+    return text if text and len(text) <= LONGEST_ID else None
+
+
+def _phone(value: Any) -> str | None:
+    """Return a phone number as its digits; None for what is none."""
+    digits = (_text(value) or "").lstrip("+")
+    return digits if digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_ID else None
 
 
 def _instant(value: Any) -> datetime | None:

@@ -1,0 +1,308 @@
+"""What the items of webhooks cause, within the transaction of the caller.
+
+Each item has its effect once: its key is written with it. Statuses need none, see apply_statuses in schema.sql.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import orjson
+
+from waemitter.inbox.store import Connection, Inbound, InboxStore, Key, Letter, Moved, Received
+from waemitter.observe.events import EventKind
+from waemitter.outbox.message import Echo, read_echo
+from waemitter.outbox.store import Applied, OutboxStore, StatusUpdate
+from waemitter.whatsapp.errors import classify_status_error
+from waemitter.whatsapp.webhooks import (
+    PRODUCT,
+    ErrorNotice,
+    FieldChange,
+    Item,
+    Malformed,
+    Message,
+    Status,
+    document_of,
+    succession,
+)
+
+Tell: TypeAlias = Callable[[], None]
+FieldHandler: TypeAlias = Callable[[Connection, FieldChange], Awaitable[Tell | None]]
+"""The effect of one change of a field, once for each change; it returns what to tell when that is committed."""
+
+LIVE: Final = "messages"
+"""The field of what is said now; `history` brings old messages in the same shape."""
+
+NOT_THE_CUSTOMERS: Final = frozenset({"system", "request_welcome"})
+"""Types of messages that WhatsApp writes about a customer: they open no 24-hour window."""
+
+LARGEST_CODE: Final = 2**31 - 1
+
+
+class Found(NamedTuple):
+    """An item, and the webhook that brought it."""
+
+    webhook_id: int
+    source: str
+    item: Item
+
+
+class Heard(NamedTuple):
+    update: StatusUpdate
+    echo: Echo | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What items caused, to be told once it is committed."""
+
+    kinds: Counter[EventKind] = field(default_factory=Counter)
+    heard: list[Heard] = field(default_factory=list)
+    applied: Applied = field(default_factory=lambda: Applied({}, 0, 0, 0, 0))
+    malformed: list[str] = field(default_factory=list)  # reasons
+    buried: list[str] = field(default_factory=list)  # classes of errors
+    tell: list[Tell] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        self.kinds.update(other.kinds)
+        self.heard += other.heard
+        self.applied = self.applied.plus(other.applied)
+        self.malformed += other.malformed
+        self.buried += other.buried
+        self.tell += other.tell
+
+
+class Effects:
+    def __init__(
+        self,
+        store: InboxStore,
+        outbox: OutboxStore,
+        *,
+        fields: Mapping[str, FieldHandler],
+    ) -> None:
+        """`fields`: what a change of that field causes; a field that is not there is counted, and stays in the journal."""
+        self._store = store
+        self._outbox = outbox
+        self._fields = fields
+
+    async def apply(self, connection: Connection, found: Sequence[Found]) -> Outcome:
+        """Raises what the database or a handler raises: then nothing of it may be committed.
+
+        Locks are taken in the order of the house: conversations, then messages of the outbox.
+        """
+        outcome = Outcome()
+        await self._receive(connection, found, outcome)
+        await self._change(connection, found, outcome)
+        await self._follow_statuses(connection, found, outcome)
+        outcome.kinds["error"] += sum(isinstance(each.item, ErrorNotice) for each in found)
+        return outcome
+
+    async def bury(self, connection: Connection, found: Found, error: Exception) -> Outcome:
+        """Put an item aside that cannot be handled, once."""
+        reason = f"{type(error).__name__}: {error}"
+        outcome = Outcome()
+        if await self._write_letters(connection, [(found, reason)], again=True):
+            outcome.buried.append(type(error).__name__)
+        return outcome
+
+    async def _receive(
+        self, connection: Connection, found: Sequence[Found], outcome: Outcome
+    ) -> None:
+        live: list[Found] = []
+        nobodys: list[Found] = []
+        for each in found:
+            message = each.item
+            if not isinstance(message, Message):
+                continue
+            if message.field != LIVE:
+                outcome.kinds["change"] += 1  # in the journal, for whoever asks for the history
+            elif message.sender or message.user_id or message.group_id:
+                live.append(each)
+            else:
+                nobodys.append(each)
+        for some in _up_to_each_succession(live):
+            results = await self._store.receive(connection, [_inbound(each) for each in some])
+            for received in results:
+                kind: EventKind = "message" if received.result == "received" else received.result
+                outcome.kinds[kind] += 1
+            await self._store.follow(connection, list(_moves(some, results)))
+        await self._put_aside(
+            connection,
+            [(each, "a message from nobody: no number and no id") for each in nobodys],
+            outcome,
+        )
+
+    async def _change(
+        self, connection: Connection, found: Sequence[Found], outcome: Outcome
+    ) -> None:
+        changes: list[FieldChange] = []
+        malformed: list[tuple[Found, str]] = []
+        for each in found:
+            if isinstance(each.item, Malformed):
+                malformed.append((each, each.item.reason))
+            elif isinstance(each.item, FieldChange):
+                if each.item.product in {PRODUCT, None}:
+                    changes.append(each.item)
+                else:
+                    outcome.kinds["other"] += 1
+        await self._put_aside(connection, malformed, outcome)
+        keys = [
+            Key(
+                _digest(document_of(change)),
+                change.field,
+                change.phone_number_id or change.entry_id or "",
+            )
+            for change in changes
+        ]
+        fresh = await self._store.fresh(connection, keys)
+        outcome.kinds["change"] += len(fresh)
+        outcome.kinds["duplicate"] += len(changes) - len(fresh)
+        for place in fresh:
+            if handle := self._fields.get(changes[place].field):
+                tell = await handle(connection, changes[place])
+                outcome.tell += [tell] if tell else []
+
+    async def _follow_statuses(
+        self, connection: Connection, found: Sequence[Found], outcome: Outcome
+    ) -> None:
+        """Calls and payments have statuses too: those are counted alone."""
+        statuses = [each.item for each in found if isinstance(each.item, Status)]
+        outcome.kinds["status"] += len(statuses)
+        outcome.heard += [_heard(status) for status in statuses if status.kind is None]
+        # In the order in which everybody locks messages, across the statements of this transaction too.
+        updates = sorted(
+            (heard.update for heard in outcome.heard), key=lambda update: update.message_id or 0
+        )
+        outcome.applied = await self._outbox.apply_statuses(connection, updates)
+
+    async def _put_aside(
+        self, connection: Connection, found: Sequence[tuple[Found, str]], outcome: Outcome
+    ) -> None:
+        fresh = await self._write_letters(connection, found, again=False)
+        outcome.malformed += [found[place][1] for place in fresh]
+        outcome.kinds["duplicate"] += len(found) - len(fresh)
+
+    async def _write_letters(
+        self, connection: Connection, found: Sequence[tuple[Found, str]], *, again: bool
+    ) -> list[int]:
+        """Returns the places of those that were not written before."""
+        documents = [_document(each) for each, _ in found]
+        keys = [Key(_digest(document), "dead_letters", "") for document in documents]
+        fresh = await self._store.fresh(connection, keys)
+        letters = [
+            Letter(
+                found[place][0].source,
+                _wamid(found[place][0].item),
+                _json({"webhook_id": found[place][0].webhook_id, "webhook": documents[place]}),
+                found[place][1],
+                again,
+            )
+            for place in fresh
+        ]
+        await self._store.bury(connection, letters)
+        return fresh
+
+
+def _up_to_each_succession(found: Sequence[Found]) -> Iterable[Sequence[Found]]:
+    """What comes behind a changed number is already written from the new one."""
+    first = 0
+    for place, each in enumerate(found, 1):
+        if place == len(found) or (isinstance(each.item, Message) and succession(each.item)):
+            yield found[first:place]
+            first = place
+
+
+def _inbound(found: Found) -> Inbound:
+    message = found.item
+    assert isinstance(message, Message)  # noqa: S101 the caller has looked
+    contact = message.contact or {}
+    profile = contact.get("profile")
+    profile = profile if isinstance(profile, dict) else {}
+    return Inbound(
+        number=message.phone_number_id,
+        wamid=message.wamid,
+        type=message.type,
+        wa_id=message.sender,
+        user_id=message.user_id,
+        group_id=message.group_id,
+        name=_word(profile.get("name")),
+        username=_word(profile.get("username")),
+        sent_at=message.timestamp,
+        opens=message.type not in NOT_THE_CUSTOMERS and message.group_id is None,
+        payload=_json(message.raw),
+        contact=_json(message.contact) if message.contact else None,
+        webhook_id=found.webhook_id,
+    )
+
+
+def _moves(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Moved]:
+    for received in results:
+        message = found[received.n].item
+        if received.channel is None or received.contact_id is None:
+            continue
+        if (
+            isinstance(message, Message)
+            and message.group_id is None
+            and (now := succession(message))
+        ):
+            former = [
+                message.sender if now.wa_id else None,
+                message.user_id if now.user_id else None,
+            ]
+            yield Moved(
+                received.channel,
+                received.contact_id,
+                [address for address in former if address],
+                now.wa_id,
+                now.user_id,
+                message.timestamp,
+            )
+
+
+def _heard(status: Status) -> Heard:
+    echo = read_echo(status.echo)
+    refused = classify_status_error(status.errors) if status.status == "failed" else None
+    code = refused.code if refused else None
+    update = StatusUpdate(
+        message_id=echo.message_id if echo else None,
+        token=echo.token if echo else None,
+        wamid=status.wamid,
+        word=status.status,
+        at=status.timestamp,
+        code=code if code is not None and code <= LARGEST_CODE else None,
+        reason=refused.message if refused else None,
+        category=status.pricing_category,
+        billable=status.billable,
+    )
+    return Heard(update, echo)
+
+
+def _document(found: Found) -> dict[str, Any]:
+    """A webhook of this item alone; of what cannot be written down, only where in the journal it is."""
+    document = document_of(found.item)
+    try:
+        _json(document)
+    except TypeError:  # nested deeper than anything of Meta's, or an integer beyond 64 bits
+        return {"webhook_id": found.webhook_id}
+    return document
+
+
+def _wamid(item: Item) -> str | None:
+    return item.wamid if isinstance(item, Message | Status) else None
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _digest(document: dict[str, Any]) -> str:
+    text = _json(document, orjson.OPT_SORT_KEYS)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _json(document: dict[str, Any], option: int = 0) -> str:
+    return orjson.dumps(document, option=option).decode()

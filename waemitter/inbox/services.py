@@ -1,0 +1,54 @@
+"""The loops that work off the journal, put together; the daemon runs them."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from waemitter.inbox.effects import Effects, FieldHandler
+from waemitter.inbox.parked import ParkedStatuses
+from waemitter.inbox.splitter import Splitter
+from waemitter.inbox.store import InboxStore
+from waemitter.observe.events import Events
+from waemitter.outbox.store import OutboxStore
+from waemitter.runtime.doorbell import Bell
+from waemitter.runtime.due_loop import DueLoop, DueTable, Fixed, Row
+from waemitter.runtime.supervise import Service
+
+ONE: Final = 1  # batch at a time: its size is the statement's
+
+
+def inbox_services(
+    store: InboxStore,
+    outbox: OutboxStore,
+    *,
+    fields: Mapping[str, FieldHandler],
+    events: Events,
+    bell: Bell,
+    lanes_freed: Callable[[], None],
+    sweep_interval: float,
+    jitter: Callable[[], float],
+) -> dict[str, Service]:
+    """`bell`: there are webhooks; `lanes_freed()`: messages of the outbox may go on; the rest as of a DueLoop."""
+    parked = Bell()  # rung by the splitter alone: what another daemon parks, that one looks after
+
+    def loop(table: DueTable[Row], bell: Bell) -> DueLoop[Row]:
+        return DueLoop(
+            table,
+            bell,
+            capacity=Fixed(ONE),
+            batch_size=ONE,
+            sweep_interval=sweep_interval,
+            jitter=jitter,
+            database_lost=lambda error: events.database_lost(error=error),
+        )
+
+    splitter = Splitter(
+        store,
+        Effects(store, outbox, fields=fields),
+        events=events,
+        lanes_freed=lanes_freed,
+        parked=parked.ring,
+        clock=time.monotonic,
+    )
+    again = ParkedStatuses(store, events=events, lanes_freed=lanes_freed)
+    return {"splitter": loop(splitter, bell).run, "parked": loop(again, parked).run}
