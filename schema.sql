@@ -35,6 +35,11 @@
 -- LANES. Messages of one lane (ordering_key, by default the recipient; '' opts out) leave one at a time: those that were
 -- tried before go first, then by id. What must wait is parked when a claim meets it, and woken by what it waited for.
 --
+-- PAIRS. Meta takes pair_burst messages to one recipient at once, then one in pair_seconds. A row of a lane that must wait
+-- for that gets the date at which it may go (`hold` = 'pair', the only hold with a date of its own) and keeps its lane's
+-- order; '' opts out of this too. The last send is read from the finished rows; a row of outbox_pairs is written only for
+-- a second one within pair_seconds.
+--
 -- BARRIERS. A held template, a campaign that does not run, a recipient who opted out: nothing touches their rows until a
 -- claim meets one that is due. It parks it (`hold` = 'template:<name>' or 'campaign:<id>') or ends it (`suppressed`,
 -- `cancelled`), and its lane goes on. release_holds() and release_template() let parked rows go; the sweep frees those
@@ -130,12 +135,12 @@ create table if not exists waemitter.outbox_messages (
   due_at              timestamptz,  -- the row's own due time, while available_at is a lease, a grace or a hold
   claimed_at          timestamptz,  -- NULL: no attempt was ever started
   token               bigint,       -- of the latest attempt; Meta's statuses echo it
-  hold                text,         -- what a held row waits for: lane, unconfirmed, template:<name>, campaign:<id>
+  hold                text,         -- what a held row waits for: lane, pair, unconfirmed, template:<name>, campaign:<id>
   lane                text generated always as (coalesce(ordering_key, recipient)) stored,
 
   constraint in_the_queue_or_out_of_it check
     ((available_at is not null) = (status in ('queued', 'sending', 'unconfirmed'))),
-  constraint held_means_infinity check (hold is null or available_at = 'infinity')
+  constraint held_means_infinity check (hold is null or hold = 'pair' or available_at = 'infinity')
 ) with (
   fillfactor = 70,
   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
@@ -152,8 +157,23 @@ create index if not exists outbox_wamids on waemitter.outbox_messages (whatsapp_
   where whatsapp_message_id is not null;
 create index if not exists outbox_campaigns on waemitter.outbox_messages (campaign_id, id)
   where campaign_id is not null;
+-- the last sends to a recipient, for the pair limit
+create index if not exists outbox_sends on waemitter.outbox_messages (channel, waemitter.address(recipient), claimed_at)
+  where available_at is null and lane <> '';
 create index if not exists outbox_held on waemitter.outbox_messages (hold, id)
   where available_at = 'infinity' and hold <> 'lane';
+
+-- What a recipient was sent of late, by each channel (GCRA): only for those written to again within pair_seconds, and those
+-- for whom Meta refused a message with 131056.
+create table if not exists waemitter.outbox_pairs (
+  channel       text not null references waemitter.channels (name) on update cascade on delete cascade,
+  address       text not null,
+  tat           timestamptz not null,           -- when the debt of what was sent is paid
+  strikes       smallint not null default 0,    -- refusals since the last success
+  struck_at     timestamptz,
+  blocked_until timestamptz,
+  primary key (channel, address)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 -- Attempts beyond the first: tokens and wamids that a late answer or status may still name.
 create table if not exists waemitter.outbox_attempts (
@@ -796,7 +816,7 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
     where not exists (
       select from waemitter.outbox_messages a
       where a.channel = d.channel and a.lane = d.lane and a.lane <> '' and a.available_at is not null
-        and (a.claimed_at is null) = false and a.id <> n.id and (a.hold is null or a.hold = 'lane'))),
+        and (a.claimed_at is null) = false and a.id <> n.id and (a.hold is null or a.hold in ('lane', 'pair')))),
   locked as materialized (
     select n.id from free d cross join lateral (
       select b.id from waemitter.outbox_messages b
@@ -1233,11 +1253,14 @@ declare
   v_not_before timestamptz; v_held bigint[]; v_held_n integer := 0; v_resent_n integer := 0;
   v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer; v_waiting integer; v_moved integer;
   v_held_templates boolean; v_suppressions boolean; v_campaigns boolean; v_barred bigint[]; v_barriers text[]; v_paced integer;
+  v_pair interval; v_pair_credit interval; v_pairs boolean; v_addresses text[]; v_debts timestamptz[];
+  v_wait bigint[]; v_wait_until timestamptz[];
   v_most constant integer := 1000;  -- rows that one claim may park, re-date, end or resend
 begin
   select b.tat, c.messages_per_second * 0.97, c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
-         c.statuses_seen_at is not null
-    into v_tat, v_rate, v_paused, v_channel_policy, v_seen
+         c.statuses_seen_at is not null,
+         nullif(c.pair_seconds, 0) * interval '1 second', (c.pair_burst - 1) * c.pair_seconds * interval '1 second'
+    into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_pair, v_pair_credit
     from waemitter.channel_buckets b join waemitter.channels c on c.name = b.channel
     where b.channel = v_channel for no key update of b skip locked;
   v_now := clock_timestamp();
@@ -1255,8 +1278,9 @@ begin
   select exists (select from waemitter.held_templates h where h.channel = v_channel),
          exists (select from waemitter.suppressions),
          exists (select from waemitter.campaigns c
-                 where c.status not in ('running', 'completed') or c.messages_per_second is not null or c.quiet_from is not null)
-    into v_held_templates, v_suppressions, v_campaigns;
+                 where c.status not in ('running', 'completed') or c.messages_per_second is not null or c.quiet_from is not null),
+         exists (select from waemitter.outbox_pairs p where p.channel = v_channel)
+    into v_held_templates, v_suppressions, v_campaigns, v_pairs;
   v_tat := greatest(v_tat, v_now);
   v_left := max_rows;
   if v_rate > 0 then
@@ -1271,6 +1295,7 @@ begin
     while v_left > 0 and v_tidied < v_most loop
       with due as materialized (
         select o.id, o.lane, o.status, o.available_at, o.claimed_at is not null as started, o.expires_at,
+          case when v_pair is not null and o.lane <> '' then waemitter.address(o.recipient) end as address,
           coalesce(
             case when v_suppressions and exists (select from waemitter.suppressions s
                 where s.address = waemitter.address(o.recipient) and coalesce(s.channel, v_channel) = v_channel)
@@ -1294,21 +1319,39 @@ begin
           and o.available_at <= v_now
         order by o.available_at, o.id limit v_scan),
       checked as materialized (
-        select d.id, d.available_at, d.started, d.lane, d.lane <> '' and (
+        select d.id, d.available_at, d.started, d.lane, d.address, d.lane <> '' and (
           exists (select from waemitter.outbox_messages b
                   where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
-                    and (b.claimed_at is null) = false and b.id <> d.id and (b.hold is null or b.hold = 'lane')
+                    and (b.claimed_at is null) = false and b.id <> d.id and (b.hold is null or b.hold in ('lane', 'pair'))
                     and (not d.started or b.status <> 'queued' or b.id < d.id))
           or (not d.started and
             exists (select from waemitter.outbox_messages b
                   where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
                     and (b.claimed_at is null) = true and b.id < d.id
-                    and (b.available_at <= v_now or b.hold = 'lane')))) as blocked
+                    and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))) as blocked
         from due d where d.status = 'queued' and d.barrier is null and (d.expires_at is null or d.expires_at > v_now)),
+      paired as materialized (  -- debt: when what was sent to the recipient is paid for; nth of several in this claim
+        select c.id, c.available_at, c.address, coalesce(p.tat, l.tat) as debt, p.blocked_until,
+          row_number() over (partition by c.address order by c.available_at, c.id) as nth,
+          count(*) over (partition by c.address) as many
+        from checked c
+        left join lateral (select p.tat, p.blocked_until from waemitter.outbox_pairs p
+          where v_pairs and p.channel = v_channel and p.address = c.address) p on true
+        left join lateral (select coalesce(l.sent_at, l.claimed_at + horizon) + v_pair as tat from waemitter.outbox_messages l
+          where p.tat is null and l.channel = v_channel and waemitter.address(l.recipient) = c.address
+            and l.available_at is null and l.lane <> '' and l.claimed_at > v_now - lease - v_pair
+            and coalesce(l.sent_at, l.claimed_at + horizon) > v_now - v_pair
+          order by l.claimed_at desc limit 1) l on true
+        where not c.blocked),
+      timed as materialized (
+        select p.id, p.available_at, p.address, p.debt, p.debt is not null or p.many > 1 as indebted,
+          case when p.address is not null then greatest(p.blocked_until,
+            case when p.nth = 1 then p.debt else greatest(p.debt, v_now) + (p.nth - 1) * v_pair end - v_pair_credit) end as ready_at
+        from paired p),
       take as materialized (  -- limited behind the lock: rows that others have locked make room for the next
-        select o.id, c.available_at as due, o.token is not null as retried
-        from checked c join waemitter.outbox_messages o on o.id = c.id
-        where not c.blocked and o.status = 'queued' and o.available_at <= v_now
+        select o.id, c.available_at as due, o.token is not null as retried, c.address, c.debt, c.indebted
+        from timed c join waemitter.outbox_messages o on o.id = c.id
+        where (c.ready_at is null or c.ready_at <= v_now) and o.status = 'queued' and o.available_at <= v_now
         order by c.available_at, o.id limit v_left for no key update of o skip locked),
       -- a row is parked only while the one it waits for is locked by us: whoever ends that one will see it parked
       park as materialized (
@@ -1316,8 +1359,8 @@ begin
         from checked c join waemitter.outbox_messages o on o.id = c.id cross join lateral (
           select b.id, b.hold from waemitter.outbox_messages b
           where b.channel = v_channel and b.lane = c.lane and b.lane <> '' and b.available_at is not null and b.id <> c.id
-            and (b.hold is null or b.hold = 'lane')
-            and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold = 'lane')))
+            and (b.hold is null or b.hold in ('lane', 'pair'))
+            and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))
           order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) b
         where c.blocked and o.status = 'queued' and o.available_at <= v_now for no key update of o skip locked)
       select array(select id from take), array(select due from take), (select bool_or(retried) from take),
@@ -1328,8 +1371,14 @@ begin
                                         and (expires_at is null or expires_at > v_now)),
              array(select barrier from due where status = 'queued' and barrier is not null
                                              and (expires_at is null or expires_at > v_now)),
+             -- a twentieth more: one that travels faster than those before it must not arrive too early
+             array(select id from timed where ready_at > v_now),
+             array(select ready_at + v_pair / 20 from timed where ready_at > v_now),
+             array(select address from take where address is not null and indebted),
+             array(select debt from take where address is not null and indebted),
              (select count(*) from due)
-        into v_take, v_due, v_retried, v_park, v_orphans, v_sending, v_unconfirmed, v_expired, v_barred, v_barriers, v_n;
+        into v_take, v_due, v_retried, v_park, v_orphans, v_sending, v_unconfirmed, v_expired, v_barred, v_barriers,
+             v_wait, v_wait_until, v_addresses, v_debts, v_n;
       v_again := 0;
       v_moved := cardinality(v_park);
 
@@ -1360,10 +1409,20 @@ begin
         v_left := v_left - cardinality(v_take);
         v_taken := v_taken + cardinality(v_take);
         if v_rate > 0 then v_tat := v_tat + cardinality(v_take) * interval '1 second' / v_rate; end if;
+        if cardinality(v_addresses) > 0 then
+          insert into waemitter.outbox_pairs as p (channel, address, tat)
+            select v_channel, s.address, greatest(max(s.debt), v_tat) + count(*) * v_pair
+            from unnest(v_addresses, v_debts) as s (address, debt) group by s.address order by s.address
+          on conflict on constraint outbox_pairs_pkey do update set tat = greatest(p.tat, excluded.tat);
+        end if;
       end if;
       if cardinality(v_park) > 0 then
-        update waemitter.outbox_messages o set available_at = 'infinity', due_at = o.available_at, hold = 'lane'
-          where o.id = any (v_park) and o.status = 'queued' and o.hold is null;
+        update waemitter.outbox_messages o
+          set available_at = 'infinity', hold = 'lane', due_at = case when o.hold = 'pair' then o.due_at else o.available_at end
+          where o.id = any (v_park) and o.status = 'queued' and (o.hold is null or o.hold = 'pair');
+      end if;
+      if cardinality(v_wait) > 0 then
+        v_moved := v_moved + waemitter.delay_messages(v_wait, v_wait_until, v_now);
       end if;
       if cardinality(v_sending) > 0 then
         v_n_lost := waemitter.lose_leases(v_sending, v_now, v_now + grace);
@@ -1540,6 +1599,42 @@ language sql as $$
   select coalesce(array_agg(id), '{}') from moved
 $$;
 
+-- Due rows that must wait for their recipient's pair limit get the dates at which they may go. Returns how many.
+create or replace function waemitter.delay_messages(ids bigint[], untils timestamptz[], at timestamptz) returns integer
+language sql as $$
+  with locked as materialized (
+    select o.id, w.until from unnest(ids, untils) as w (id, until) join waemitter.outbox_messages o on o.id = w.id
+    where o.status = 'queued' and o.available_at <= at order by o.id for no key update of o skip locked),
+  moved as (
+    update waemitter.outbox_messages o
+    set available_at = l.until, hold = 'pair', due_at = case when o.hold = 'pair' then o.due_at else o.available_at end
+    from locked l where o.id = l.id returning o.id)
+  select count(*)::integer from moved
+$$;
+
+-- Meta refused these with 131056: their recipients alone wait 4^n seconds (Meta's advice), n counted since the last success,
+-- at most 1,024; from then on Meta's credit counts as spent. A message is queued again with that date.
+create or replace function waemitter.strike_pairs(ids bigint[], at timestamptz) returns void language sql as $$
+  insert into waemitter.outbox_pairs as p (channel, address, tat, strikes, struck_at, blocked_until)
+    select distinct o.channel, waemitter.address(o.recipient), at + (c.pair_burst - 1) * c.pair_seconds * interval '1 second',
+      1, at, at + interval '1 second'
+    from waemitter.outbox_messages o join waemitter.channels c on c.name = o.channel
+    where o.id = any (ids) and o.status = 'queued' order by 1, 2
+  on conflict on constraint outbox_pairs_pkey do update set
+    tat = excluded.tat, struck_at = at,  -- the refused one does not count
+    (strikes, blocked_until) = (
+      select n.strikes, at + power(4, n.strikes - 1) * interval '1 second'
+      from (select case when exists (
+        select from waemitter.outbox_messages o
+        where o.channel = p.channel and waemitter.address(o.recipient) = p.address and o.available_at is null
+          and o.lane <> '' and o.claimed_at > p.struck_at and o.sent_at is not null)
+        then 1 else least(p.strikes + 1, 6) end as strikes) n);
+  update waemitter.outbox_messages o
+  set available_at = greatest(o.available_at, p.blocked_until), hold = 'pair'
+  from waemitter.outbox_pairs p
+  where o.id = any (ids) and o.status = 'queued' and p.channel = o.channel and p.address = waemitter.address(o.recipient)
+$$;
+
 -- Give due rows of capped campaigns their slots, as dates, once for each row (due_at marks it): so they never hide others.
 create or replace function waemitter.pace_messages(ids bigint[], barriers text[], at timestamptz) returns integer
 language plpgsql as $$
@@ -1670,9 +1765,21 @@ begin
   return v_freed;
 end $$;
 
+-- Pairs whose debt is paid are forgotten, those with strikes an hour later; at most 10,000 in one call.
+create or replace function waemitter.sweep_pairs() returns integer language sql as $$
+  with paid as materialized (
+    select p.channel, p.address from waemitter.outbox_pairs p
+    where p.tat < clock_timestamp() and (p.blocked_until is null or p.blocked_until < clock_timestamp() - interval '1 hour')
+    order by p.channel, p.address limit 10000 for update skip locked),
+  gone as (
+    delete from waemitter.outbox_pairs p using paid where p.channel = paid.channel and p.address = paid.address
+    returning p.address)
+  select count(*)::integer from gone
+$$;
+
 -- Settle attempts, many at once. outcomes: sent, dry_run; retry (queued again after `delays` seconds), defer (the same, and
--- the attempt is not counted), release (never started: back to where it was); failed; unconfirmed (nobody knows; `delays`
--- is the grace). An outcome counts only for the token of its attempt, and never lowers a status. `stale`: the ids that were
+-- the attempt is not counted), pair (as defer, and strike_pairs() says for how long), release (never started: back to where
+-- it was); failed; unconfirmed (nobody knows; `delays` is the grace). An outcome counts only for the token of its attempt, and never lowers a status. `stale`: the ids that were
 -- not settled, because another attempt has them or because they have moved on; `woken`: how many lanes could go on.
 create or replace function waemitter.settle_messages(
   ids bigint[], tokens bigint[], outcomes text[], wamids text[], delays double precision[], codes integer[], reasons text[]
@@ -1685,6 +1792,7 @@ declare
   v_settled bigint[];
   v_freed bigint[];
   v_campaigns bigint[]; v_was text[]; v_became text[];
+  v_struck bigint[];
 begin
   perform set_config('waemitter.quiet', 'on', true);
   with locked as materialized (  -- the join comes first: what is joined after the lock would be a loop of loops
@@ -1698,7 +1806,7 @@ begin
       status = case
         when g.outcome in ('sent', 'dry_run') and waemitter.status_rank(o.status) = 0 then 'sent'
         when g.outcome in ('sent', 'dry_run') then o.status
-        when g.outcome in ('retry', 'defer', 'release') then 'queued'
+        when g.outcome in ('retry', 'defer', 'pair', 'release') then 'queued'
         else g.outcome end,
       available_at = case
         when g.outcome in ('sent', 'dry_run', 'failed') then null
@@ -1709,7 +1817,7 @@ begin
       dry_run = g.outcome = 'dry_run',
       sent_at = case when g.outcome in ('sent', 'dry_run') then coalesce(o.sent_at, v_now) else o.sent_at end,
       failed_at = case when g.outcome = 'failed' then v_now else o.failed_at end,
-      attempts = o.attempts - case when g.outcome in ('release', 'defer') then 1 else 0 end,
+      attempts = o.attempts - case when g.outcome in ('release', 'defer', 'pair') then 1 else 0 end,
       claimed_at = case when g.outcome = 'release' and o.attempts = 1 then null else o.claimed_at end,
       error_code = case when g.outcome = 'release' or o.status = 'failed' then o.error_code else g.code end,
       error_message = case when g.outcome = 'release' or o.status = 'failed' then o.error_message else g.reason end
@@ -1724,11 +1832,13 @@ begin
     select id, v_now, was, status, jsonb_strip_nulls(jsonb_build_object('code', code, 'reason', reason, 'attempt', attempts))
     from moved where outcome not in ('sent', 'dry_run', 'release'))
   select array_agg(id), array_agg(id) filter (where lane <> '' and status <> 'unconfirmed'),
+         array_agg(id) filter (where outcome = 'pair'),
          array_agg(campaign_id) filter (where campaign_id is not null and waemitter.counts(was, status)),
          array_agg(was) filter (where campaign_id is not null and waemitter.counts(was, status)),
          array_agg(status) filter (where campaign_id is not null and waemitter.counts(was, status))
-    into v_settled, v_freed, v_campaigns, v_was, v_became
+    into v_settled, v_freed, v_struck, v_campaigns, v_was, v_became
   from moved;
+  if v_struck is not null then perform waemitter.strike_pairs(v_struck, v_now); end if;
   if v_campaigns is not null then perform waemitter.count_campaigns(v_campaigns, v_was, v_became); end if;
   woken := case when v_freed is null then 0 else waemitter.wake_lanes(v_freed) end;
   stale := case when cardinality(v_settled) = cardinality(ids) then '{}'
@@ -1874,6 +1984,7 @@ begin
     where o.available_at = 'infinity' and o.hold = 'lane' group by o.channel, o.lane) parked;
   if v_lanes is not null and waemitter.wake_lanes(v_lanes) > 0 then notify waemitter_outbox; end if;
   if waemitter.sweep_holds() > 0 then notify waemitter_outbox; end if;
+  perform waemitter.sweep_pairs();
   with recursive names (channel) as (
     select (select min(o.channel) from waemitter.outbox_messages o where o.available_at is not null)
     union all

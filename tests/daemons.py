@@ -145,7 +145,9 @@ class Daemon:
 async def running(dsn: str, **options: float | Connect) -> AsyncIterator[Daemon]:
     """A daemon in this process; the channel has no limit of its own."""
     async with open_pool(dsn, size=2) as pool:
-        await pool.execute("update waemitter.channels set messages_per_second = 0")
+        await pool.execute(
+            "update waemitter.channels set messages_per_second = 0, pair_seconds = 0"
+        )
         async with asyncio.TaskGroup() as group:
             daemon = Daemon(pool, dsn, **options)  # type: ignore[arg-type]  # each has its own
             group.create_task(daemon.run())

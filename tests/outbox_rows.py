@@ -191,13 +191,15 @@ async def outbox_at(
     role: str | None = None,
     init: Callable[[Connection], Coroutine[Any, Any, None]] | None = None,
 ) -> AsyncIterator[Outbox]:
-    """The outbox of a database, as seen by a role; its only channel has no limit, webhooks are received.
+    """The outbox of a database, as seen by a role; its only channel has no limits, webhooks are received.
 
     `init`: of each connection.
     """
     settings = {"role": role} if role else {}
     pool = asyncpg.create_pool(dsn, min_size=1, max_size=6, server_settings=settings, init=init)
     async with pool:
-        await pool.execute("update waemitter.channels set messages_per_second = 0")
+        await pool.execute(
+            "update waemitter.channels set messages_per_second = 0, pair_seconds = 0"
+        )
         await pool.execute(RECEIVING)
         yield Outbox(pool, OutboxStore(pool))

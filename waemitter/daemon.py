@@ -172,6 +172,8 @@ class _Daemon:
                 channel.name,
                 phone_number_id=channel.phone_number_id,
                 messages_per_second=channel.messages_per_second,
+                pair_seconds=channel.pair_seconds,
+                pair_burst=channel.pair_burst,
             )
         await self.presence.begin()
 

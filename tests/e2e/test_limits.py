@@ -3,7 +3,7 @@ from __future__ import annotations
 import datetime
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -117,3 +117,44 @@ async def test_a_higher_priority_overtakes(scene: Scene):
 
 async def _tried(scene: Scene, message_id: int) -> bool:
     return (await scene.row(message_id))["error_code"] is not None
+
+
+PAIRS: Final = {
+    **UNLIMITED,
+    "WAEMITTER_CHANNEL__PAIR_SECONDS": "0.6s",
+    "WAEMITTER_CHANNEL__PAIR_BURST": "3",
+}
+STRICT_PAIRS: Final = ("--pair-seconds", "0.6", "--pair-burst", "3", "--no-statuses")
+
+
+async def test_a_recipient_gets_no_more_than_the_pair_limit_and_others_never_wait(scene: Scene):
+    await scene.play(*STRICT_PAIRS, environ=PAIRS)
+    for n in range(6):
+        await scene.send("+14155550123", str(n))
+    last = await scene.send("+14155550124")
+
+    await scene.reaches(last, "sent")
+    ada_has = (await scene.statuses())["sent"] - 1
+    await scene.all_reach("sent")
+    report = await scene.report()
+
+    assert ada_has < 6
+    assert report["accepted"] == 7
+    assert report["refused_by_code"] == {}
+
+
+async def test_a_stricter_meta_is_waited_out_and_costs_no_attempts(scene: Scene):
+    await scene.play(*STRICT_PAIRS, environ=UNLIMITED)
+    for n in range(6):
+        await scene.send("+14155550123", str(n))
+
+    await scene.all_reach("sent")
+    in_order = await scene.fetch(
+        "select whatsapp_message_id, attempts from waemitter.outbox_messages order by id"
+    )
+
+    assert (await scene.report())["refused_by_code"]["131056"] > 0
+    assert [row["attempts"] for row in in_order] == [1] * 6
+    assert [message["wamid"] for message in await scene.accepted()] == [
+        row["whatsapp_message_id"] for row in in_order
+    ]

@@ -113,9 +113,15 @@ async def consume(
                 assert settled.stale == []
 
 
-async def test_lanes_keep_their_order_and_nothing_is_taken_twice_or_left_behind(dsn: str) -> None:
+@pytest.mark.parametrize("pair_seconds", [0.0, 0.005], ids=["no pair limit", "pair limit"])
+async def test_lanes_keep_their_order_and_nothing_is_taken_twice_or_left_behind(
+    dsn: str, pair_seconds: float
+) -> None:
     async with asyncpg.create_pool(dsn, min_size=8, max_size=10) as pool:
-        await pool.execute("update waemitter.channels set messages_per_second = 0")
+        await pool.execute(
+            "update waemitter.channels set messages_per_second = 0, pair_seconds = $1, pair_burst = 1",
+            pair_seconds,
+        )
         referee, done = Referee({}), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for seed in range(3):

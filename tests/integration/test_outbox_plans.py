@@ -37,7 +37,7 @@ SETTLE: Final = """
 """
 APPLY: Final = """
     explain (analyze, buffers, format json)
-    select * from waemitter.apply_statuses($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    select * from waemitter.apply_statuses($1, $2, $3, $4, $5, $6, $7, $8, $9, true)
 """
 
 

@@ -40,8 +40,16 @@ async def test_the_daemons_role_can_do_all_that_the_daemon_does(dsn: str) -> Non
     async with outbox_at(dsn, role="waemitter_daemon") as outbox:
         store = outbox.store
         assert await outbox.pool.fetchval("select current_user") == "waemitter_daemon"
-        await store.ensure_channel("default", phone_number_id="1", messages_per_second=0.0)
-        await store.ensure_channel("other", phone_number_id="2", messages_per_second=None)
+        await store.ensure_channel(
+            "default", phone_number_id="1", messages_per_second=0.0, pair_seconds=6, pair_burst=9
+        )
+        await store.ensure_channel(
+            "other",
+            phone_number_id="2",
+            messages_per_second=None,
+            pair_seconds=None,
+            pair_burst=None,
+        )
         await outbox.put_many(2, ordering_key="Ada")
         await outbox.put(expires_at=ago(1))
         failing, lost = await outbox.put_many(2)

@@ -80,7 +80,8 @@ def test_what_concerns_the_number_pauses_it_and_costs_the_message_nothing(
 
 def test_what_concerns_one_recipient_holds_that_message_alone() -> None:
     decision = decided(refused(ErrorClass.THROTTLE_PAIR), attempt=50)
-    assert (decision.outcome, decision.pause, decision.delay) == (Outcome.DEFER, None, 6.0)
+    assert (decision.outcome, decision.pause, decision.delay) == (Outcome.PAIR, None, 1.0)
+    assert decided(refused(ErrorClass.THROTTLE_PAIR, hold=9.0)).delay == 9.0
 
 
 def test_what_meta_chose_not_to_deliver_waits_a_day() -> None:

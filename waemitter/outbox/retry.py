@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     DRY_RUN = "dry_run"
     RETRY = "retry"  # queued again, the attempt counts
     DEFER = "defer"  # queued again, the attempt does not count
+    PAIR = "pair"  # as defer; the database counts the strikes of the recipient, and waits for 4^n s
     RELEASE = "release"  # never started
     FAILED = "failed"
     UNCONFIRMED = "unconfirmed"
@@ -43,7 +44,6 @@ class Patience:
     grace: float
 
 
-PAIR_WAIT: Final = 6.0  # seconds: Meta's steady rate is one message to a recipient in six
 APP_WAIT: Final = 60.0
 NUMBER_WAIT: Final = 2.0
 REPAIR_WAIT: Final = 60.0  # a paused number or account is tried again with one message a minute
@@ -58,11 +58,11 @@ PAUSES: Final[Mapping[ErrorClass, float]] = {
 }
 """What concerns the number or the account stops the whole channel; seconds unless Meta names them."""
 
-WAITS: Final[Mapping[ErrorClass, float]] = {
-    ErrorClass.THROTTLE_PAIR: PAIR_WAIT,
-    ErrorClass.DEFER: DEFER_WAIT,
+WAITS: Final[Mapping[ErrorClass, tuple[Outcome, float]]] = {
+    ErrorClass.THROTTLE_PAIR: (Outcome.PAIR, 1.0),
+    ErrorClass.DEFER: (Outcome.DEFER, DEFER_WAIT),
 }
-"""What concerns this one message, or its recipient, and is no fault of it."""
+"""What concerns this one message, or its recipient, and is no fault of it; seconds at the least."""
 
 
 def decide(
@@ -85,7 +85,8 @@ def decide(
     if kind in PAUSES:
         return _refused(answer, Outcome.DEFER, delay=0.0, pause=answer.hold or PAUSES[kind])
     if kind in WAITS:
-        return _refused(answer, Outcome.DEFER, delay=(answer.hold or WAITS[kind]) * jitter)
+        outcome, wait = WAITS[kind]
+        return _refused(answer, outcome, delay=(answer.hold or wait) * jitter)
     tries = 1
     if kind is ErrorClass.RETRY:
         retries = patience.max_attempts if max_attempts is None else max_attempts

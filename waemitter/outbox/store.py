@@ -206,23 +206,30 @@ class OutboxStore:
             return applied_of(await self._pool.fetch(self.APPLY_STATUSES, *columns, False))  # noqa: FBT003
 
     ENSURE_CHANNEL: Final = """
-        insert into waemitter.channels (name, kind, phone_number_id, messages_per_second)
-        values ($1, 'whatsapp', $2, coalesce($3, 80))
+        insert into waemitter.channels (name, kind, phone_number_id, messages_per_second, pair_seconds, pair_burst)
+        values ($1, 'whatsapp', $2, coalesce($3::float8, 80), coalesce($4::float8, 6), coalesce($5::integer, 45))
         on conflict (name) do update
         set phone_number_id = excluded.phone_number_id,
-            messages_per_second = coalesce($3, channels.messages_per_second)
+            messages_per_second = coalesce($3, channels.messages_per_second),
+            pair_seconds = coalesce($4, channels.pair_seconds),
+            pair_burst = coalesce($5, channels.pair_burst)
         where channels.phone_number_id is distinct from excluded.phone_number_id
-           or ($3 is not null and channels.messages_per_second <> $3)
+           or channels.messages_per_second <> $3 or channels.pair_seconds <> $4 or channels.pair_burst <> $5
     """
 
     async def ensure_channel(
-        self, name: str, *, phone_number_id: str | None, messages_per_second: float | None
+        self,
+        name: str,
+        *,
+        phone_number_id: str | None,
+        messages_per_second: float | None,
+        pair_seconds: float | None,
+        pair_burst: int | None,
     ) -> None:
         """Make the channel's row agree with the settings; a limit of None leaves the row's own."""
+        limits = (messages_per_second, pair_seconds, pair_burst)
         with outages():
-            await self._pool.execute(
-                self.ENSURE_CHANNEL, name, phone_number_id, messages_per_second
-            )
+            await self._pool.execute(self.ENSURE_CHANNEL, name, phone_number_id, *limits)
 
     PAUSE: Final = """
         update waemitter.channels

@@ -129,13 +129,17 @@ class ChannelLimits(Group):
         ge=0,
         allow_inf_nan=False,
     )
-    pair_seconds: Duration = setting(
-        6.0,
-        "The time between two messages to one recipient, once the burst is spent; 0 is no limit.",
-        later=True,
+    pair_seconds: Duration | None = setting(
+        None,
+        "The time between two messages to one recipient, once the burst is spent; 0 is no limit. "
+        "Written to the channel's row as the throughput is (6 seconds at first).",
     )
-    pair_burst: int = setting(
-        45, "Messages that one recipient may get at once.", later=True, ge=1, le=1000
+    pair_burst: int | None = setting(
+        None,
+        "Messages that one recipient may get at once. Written to the channel's row as the "
+        "throughput is (45 at first, which is Meta's most).",
+        ge=1,
+        le=45,
     )
 
 
@@ -153,16 +157,16 @@ class ChannelTable(Group):
     messages_per_second: float | None = setting(
         None, "As `channel.messages_per_second`.", ge=0, allow_inf_nan=False
     )
-    pair_seconds: Duration | None = setting(None, "As `channel.pair_seconds`.", later=True)
-    pair_burst: int | None = setting(None, "As `channel.pair_burst`.", later=True, ge=1, le=1000)
+    pair_seconds: Duration | None = setting(None, "As `channel.pair_seconds`.")
+    pair_burst: int | None = setting(None, "As `channel.pair_burst`.", ge=1, le=45)
     unconfirmed_policy: UnconfirmedPolicy | None = setting(None, "As `outbox.unconfirmed_policy`.")
 
 
 class ChannelSettings(Group):
     """One number to send from, with everything resolved.
 
-    `access_token_env` is the variable that holds the token, or should. `messages_per_second` is
-    None when the channel's row in the database stands.
+    `access_token_env` is the variable that holds the token, or should. A limit is None when that of
+    the channel's row in the database stands.
     """
 
     name: str
@@ -171,6 +175,6 @@ class ChannelSettings(Group):
     access_token: Token | None
     app_secrets: tuple[SecretStr, ...]
     messages_per_second: float | None
-    pair_seconds: float
-    pair_burst: int
+    pair_seconds: float | None
+    pair_burst: int | None
     unconfirmed_policy: UnconfirmedPolicy
