@@ -21,7 +21,15 @@ from waemitter.whatsapp.client import GraphClient, open_session
 from waemitter.whatsapp.errors import Accepted, classify
 
 TINY = Plan(
-    runs=1, messages=50, pickups=3, idle=0.1, paced=0.5, inserting=1, clients=(1,), latencies=(0.0,)
+    runs=1,
+    messages=50,
+    pickups=3,
+    idle=0.1,
+    paced=0.5,
+    inserting=1,
+    clients=(1,),
+    latencies=(0.0,),
+    steady=0.5,
 )
 
 

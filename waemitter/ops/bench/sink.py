@@ -3,7 +3,7 @@
 The simulator judges every field, which costs more than the daemon spends on a message; here the daemon is to be measured.
 The time of each arrival is taken when its bytes are read, by the clock that all processes of a machine share.
 
-    POST …/messages      200 with a wamid, after a fixed latency if one is set
+    POST …/messages      200 with a wamid, after a fixed latency if one is set; the number 503000503 is out of order
     GET /report          the counts so far
     GET /arrivals        when the first message for each recipient arrived
     GET /wait?posts=N    answers with the report once N messages have arrived
@@ -34,6 +34,11 @@ _HEAD: Final = (
 _ACCEPTED: Final = (
     b'{"messaging_product":"whatsapp","contacts":[{"input":"%b","wa_id":"%b"}],'
     b'"messages":[{"id":"wamid.HBgLMTQxNTU1NTAxMjMVAgARGBI%020dAA=="}]}'
+)
+FAILING_NUMBER: Final = "503000503"
+_FAILING_PATH: Final = f"/{FAILING_NUMBER}/".encode()
+_REFUSED: Final = (
+    b'{"error":{"message":"Service temporarily unavailable","type":"OAuthException","code":2}}'
 )
 _TICK: Final = 0.0005  # seconds: half the resolution of the loop's timers
 
@@ -72,6 +77,10 @@ class Sink:
             transport.write(answer)
         if self._awaited:
             self._tell_waiting()
+
+    def refuse(self, transport: asyncio.Transport) -> None:
+        """Take nothing, and say that it may be tried again."""
+        transport.write(_HEAD % (503, len(_REFUSED)) + _REFUSED)
 
     def _postpone(self, transport: asyncio.Transport, answer: bytes) -> None:
         # The latency is the same for all, so the queue is in order of time and one timer serves it.
@@ -167,7 +176,9 @@ class _Connection(asyncio.Protocol):
             end = body + (int(length[1]) if length else 0)
             if len(data) < end:
                 break
-            if data.startswith(b"POST ", start):
+            if data.find(_FAILING_PATH, start, head_end) >= 0:
+                self._sink.refuse(self._transport)
+            elif data.startswith(b"POST ", start):
                 self._sink.message(data[body:end], now, self._transport)
             else:
                 method, target, _ = data[start:head_end].split(b" ", 2)

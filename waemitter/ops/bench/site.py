@@ -100,9 +100,13 @@ class Site:
 
     async def settled(self, *, within: float = SETTLED_WITHIN) -> None:
         """Until the queue is empty. Raises BenchFailed when it is not in time."""
+        await self.channel_settled(None, within=within)
+
+    async def channel_settled(self, channel: str | None, *, within: float) -> None:
+        """Until this channel's queue is empty. Raises BenchFailed when it is not in time."""
         try:
             async with asyncio.timeout(within):
-                while await self.store.waiting():  # noqa: ASYNC110 to be told, a trigger would have to run
+                while await self.store.waiting(channel):  # noqa: ASYNC110 to be told, a trigger would have to run
                     await asyncio.sleep(LOOK_EVERY)
         except TimeoutError:
             raise BenchFailed(f"the queue was not empty after {within:.0f} s") from None

@@ -32,18 +32,18 @@ class BenchStore:
 
     # As an application would: default lanes, a recipient of its own each, a text of two lines.
     ENQUEUE: Final = """
-        insert into waemitter.outbox_messages (recipient, message_type, payload)
-        select '+1415' || lpad(n::text, 7, '0'), 'text', jsonb_build_object('text', jsonb_build_object('body', format(
+        insert into waemitter.outbox_messages (channel, recipient, message_type, payload)
+        select $3, '+1415' || lpad(n::text, 7, '0'), 'text', jsonb_build_object('text', jsonb_build_object('body', format(
           'Order %s has left our house, and will be with you on Tuesday between nine and twelve. You can follow it, or '
           'choose another day or a neighbour, at https://example.com/orders/%s', n, n)))
         from generate_series($1::integer, $2::integer) n
     """
     LSN: Final = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 
-    async def enqueue(self, first: int, last: int) -> int:
+    async def enqueue(self, first: int, last: int, *, channel: str = "default") -> int:
         """Commit messages `first` to `last`, each to `recipient(n)`; returns the WAL position just before the commit."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(self.ENQUEUE, first, last)
+            await connection.execute(self.ENQUEUE, first, last, channel)
             position: int = await connection.fetchval(self.LSN)
         return position
 
@@ -61,23 +61,30 @@ class BenchStore:
         position: int = await self._pool.fetchval(self.LSN)
         return position
 
-    WAITING: Final = (
-        "select exists (select from waemitter.outbox_messages where available_at is not null)"
-    )
+    WAITING: Final = """
+        select exists (select from waemitter.outbox_messages where available_at is not null and channel = coalesce($1, channel))
+    """
 
-    async def waiting(self) -> bool:
-        """Whether any message is still in the queue."""
-        waiting: bool = await self._pool.fetchval(self.WAITING)
+    async def waiting(self, channel: str | None = None) -> bool:
+        """Whether any message, of this channel if one is named, is still in the queue."""
+        waiting: bool = await self._pool.fetchval(self.WAITING, channel)
         return waiting
+
+    SET_PAUSED: Final = """
+        update waemitter.channels set paused_until = case when $2 then 'infinity'::timestamptz end where name = $1
+    """
+
+    async def set_paused(self, channel: str, *, paused: bool) -> None:
+        await self._pool.execute(self.SET_PAUSED, channel, paused)
 
     OUTCOME: Final = """
         select count(whatsapp_message_id), count(distinct whatsapp_message_id),
                coalesce(extract(epoch from max(sent_at)), 0)::float8
-        from waemitter.outbox_messages
+        from waemitter.outbox_messages where channel = $1
     """
 
-    async def outcome(self) -> Outcome:
-        record = await self._pool.fetchrow(self.OUTCOME)
+    async def outcome(self, channel: str = "default") -> Outcome:
+        record = await self._pool.fetchrow(self.OUTCOME, channel)
         assert record is not None  # noqa: S101 an aggregate has one row
         return Outcome(*record)
 

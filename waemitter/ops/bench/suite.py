@@ -13,11 +13,14 @@ from waemitter.ops.bench.cloud import Cloud
 from waemitter.ops.bench.drain import Bare, Drained, bare, drain
 from waemitter.ops.bench.idle import Idled, idle
 from waemitter.ops.bench.inserts import Inserted, inserts
+from waemitter.ops.bench.isolation import TROUBLES, Isolated, isolation
 from waemitter.ops.bench.pace import Paced, pace
 from waemitter.ops.bench.pickup import PickedUp, pickup
 from waemitter.ops.bench.site import UNLIMITED, Site, site
+from waemitter.ops.bench.steady import Steady, steady
 
 LIMIT: Final = 80.0  # messages a second: what Meta gives a new number
+LARGEST: Final = 1000.0  # and an upgraded one
 MEGABYTE: Final = 1e6
 CONNECTIONS: Final = {0.0: 64, 0.1: 1000}  # of the bare pipeline, by the cloud's latency in seconds
 PEERS: Final = {0.0: "368 to 2,179; expert 3,083", 0.1: "377 to 1,932"}
@@ -38,6 +41,7 @@ class Plan:
     inserting: int = 5
     clients: tuple[int, ...] = (1, 32)
     latencies: tuple[float, ...] = (0.0, 0.1)
+    steady: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Runs:
     inserted: list[Inserted] = field(default_factory=list)
     drained: dict[float, list[Drained]] = field(default_factory=dict)
     bare: dict[float, list[Bare]] = field(default_factory=dict)
+    steady: list[Steady] = field(default_factory=list)
+    isolated: list[Isolated] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,9 @@ async def run_suite(plan: Plan, told: Callable[[str], None]) -> Report:
                 await _limited(on, cloud, plan, runs)
         for latency in plan.latencies:
             await _draining(on, latency, plan, runs, told)
+        for n in range(plan.runs):
+            told(f"a steady rate, and two channels; run {n + 1} of {plan.runs}")
+            await _settled_and_troubled(on, plan, runs)
     return Report(machine, plan, runs, bars_of(runs))
 
 
@@ -113,6 +122,16 @@ async def _draining(
             beside.append(await bare(on, cloud, plan.messages, connections=connections))
 
 
+async def _settled_and_troubled(on: Site, plan: Plan, runs: Runs) -> None:
+    async with (
+        on.sink(latency=0.1) as cloud,
+        on.daemon(cloud.graph_url, messages_per_second=UNLIMITED) as daemon,
+    ):
+        runs.steady.append(await steady(on, cloud, daemon, rate=LARGEST, seconds=plan.steady))
+    async with on.sink() as cloud:
+        runs.isolated.append(await isolation(on, cloud, plan.messages))
+
+
 def bars_of(runs: Runs) -> list[Bar]:
     """The table's rows."""
     up, rest, paced = runs.picked_up, runs.idled, runs.paced
@@ -136,23 +155,49 @@ def bars_of(runs: Runs) -> list[Bar]:
         bars += [
             bar(f"{name}: with triggers", "a second", [run.with_triggers for run in same]),
             bar(f"{name}: without", "a second", [run.without for run in same]),
-            bar(f"{name}: ratio", "", [run.with_triggers / run.without for run in same]),
+            bar(
+                f"{name}: ratio",
+                "",
+                [run.with_triggers / run.without for run in same],
+                at_least=0.85,
+            ),
         ]
-    return bars
+    return bars + _steady_bars(runs.steady) + _isolation_bars(runs.isolated)
+
+
+def _steady_bars(runs: Sequence[Steady]) -> list[Bar]:
+    name = f"steady {LARGEST:,.0f}/s, 100 ms"
+    return [
+        bar(f"{name}: arrived", "a second", [run.rate for run in runs]),
+        bar(f"{name}: CPU", "% of a core", [run.cpu * 100 for run in runs], at_most=45),
+        bar(f"{name}: RSS", "MB", [run.resident / MEGABYTE for run in runs]),
+    ]
+
+
+def _isolation_bars(runs: Sequence[Isolated]) -> list[Bar]:
+    return [
+        bar(
+            f"beside a {trouble} channel",
+            "% left",
+            [run.share(trouble) * 100 for run in runs],
+            at_least=95,
+        )
+        for trouble in TROUBLES[1:]
+    ]
 
 
 def _drain_bars(latency: float, drained: Sequence[Drained], beside: Sequence[Bare]) -> list[Bar]:
     name = f"drain, {latency * 1000:.0f} ms"
     ratios = [run.rate / other.rate for run, other in zip(drained, beside, strict=True)]
     strays = [run.lost + run.doubled for run in drained]
-    wanted = None if latency else 4000.0
+    wanted = 3000.0 if latency else 4000.0
     rates = [run.rate for run in drained]
     return [
         bar(f"{name}: daemon", "a second", rates, at_least=wanted, peers=PEERS[latency]),
         bar(
             f"{name}: bare", "a second", [run.rate for run in beside], peers=BARE_ELSEWHERE[latency]
         ),
-        bar(f"{name}: ratio", "", ratios),
+        bar(f"{name}: ratio", "", ratios, at_least=0.8 if latency else 0.75),
         bar(f"{name}: lost, doubled", "", strays, at_most=0),
         bar(
             f"{name}: daemon's CPU",
