@@ -38,6 +38,7 @@ class Bench:
     splitter: Splitter
     observed: Observed
     freed: list[bool]
+    parked: list[bool]
 
     async def message(self, *, recipient: str = "+14155550123") -> Echo:
         await self.pool.execute("select waemitter.send_text($1, 'hello')", recipient)
@@ -89,6 +90,7 @@ async def opened(
     dsn: str, fields: Mapping[str, FieldHandler] = MappingProxyType({})
 ) -> AsyncIterator[Bench]:
     freed: list[bool] = []
+    parked: list[bool] = []
     async with asyncpg.create_pool(dsn, min_size=1, max_size=12) as pool:
         await pool.execute("update waemitter.channels set phone_number_id = $1", NUMBER)
         with observing() as observed:
@@ -98,10 +100,10 @@ async def opened(
                 Effects(inbox, OutboxStore(pool), fields=fields),
                 events=observed.events,
                 lanes_freed=lambda: freed.append(True),
-                parked=lambda: None,
+                parked=lambda: parked.append(True),
                 clock=lambda: 0.0,
             )
-            yield Bench(pool, inbox, JournalStore(pool), splitter, observed, freed)
+            yield Bench(pool, inbox, JournalStore(pool), splitter, observed, freed, parked)
 
 
 def said(wamid: str, *, sender: str | None = "14155550123", **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from waemitter.db import schema
 from waemitter.db.pool import open_connection
 from waemitter.db.schema import Connection
-from waemitter.inbox.store import InboxStore, Webhook
+from waemitter.inbox.store import InboxStore, Received, Webhook
 from waemitter.ops.store import Funnel, OpsStore
 from waemitter.outbox.campaigns.store import (
     Campaign,
@@ -84,6 +84,7 @@ async def test_every_statement_prepares_against_the_schema(any_postgres_version:
         (OutboxStore.DEPTH, Depth),
         (OpsStore.FUNNEL, Funnel),
         (InboxStore.CLAIM, Webhook),
+        (InboxStore.RECEIVE, Received),
         (CampaignStore.GET, Campaign),
         (CampaignStore.LIST, Campaign),
         (CampaignStore.ENQUEUE, Enqueued),

@@ -300,3 +300,38 @@ async def test_text_that_no_database_holds_is_kept_with_a_mark(bench: Bench, tex
     )
     assert "\N{REPLACEMENT CHARACTER}" in texts[0][0]
     assert texts[1][0] == "hello"
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        (said("a1", context={"id": "wamid.theirs"}), (1, 0)),
+        (said("a1"), (0, 0)),
+        (said("a1", type="button", context={"id": "wamid.theirs"}, button={"text": "Yes"}), (1, 1)),
+        (said("a1", type="reaction", context={"id": "wamid.theirs"}), (0, 0)),
+        (said("a1", type="system", context={"id": "wamid.theirs"}), (0, 0)),
+        (said("a1", context="wamid.theirs"), (0, 0)),
+    ],
+)
+async def test_an_answer_is_counted_for_the_campaign_that_it_refers_to_once(
+    bench: Bench, answer: dict[str, Any], counted: tuple[int, int]
+) -> None:
+    campaign = await bench.pool.fetchval(
+        "insert into waemitter.campaigns (name, channel, status) values ('spring', 'default', 'running')"
+        " returning id"
+    )
+    await bench.pool.execute(
+        "insert into waemitter.outbox_messages (recipient, message_type, payload, campaign_id, status, sent_at,"
+        " available_at, whatsapp_message_id) values"
+        " ('+14155550123', 'text', '{}', $1, 'sent', now(), null, 'wamid.theirs')",
+        campaign,
+    )
+    await bench.journal(told(answer), told(answer))
+    await bench.split()
+    assert await bench.letters() == []
+    await bench.pool.execute(
+        "select waemitter.count_campaigns(array[$1::bigint], '{}', '{}')", campaign
+    )
+    row = await bench.pool.fetchrow("select replied, clicked from waemitter.campaigns")
+    assert row is not None
+    assert tuple(row) == counted

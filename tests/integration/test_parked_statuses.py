@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests import inbox_bench
+from tests.inbox_bench import opened, webhook
 from tests.outbox_rows import Outbox, outbox_at, status
+from waemitter.inbox.parked import EVERY, ParkedStatuses
 
 PATIENCE = "15 minutes"
 
@@ -71,3 +74,35 @@ async def test_no_more_are_applied_at_once_than_asked(outbox: Outbox) -> None:
         await outbox.settle(await outbox.claim_one(), wamid=f"wamid.{number}")
     assert (await try_again(outbox, rows=2))[-1] == (None, None, 0, True)
     assert (await try_again(outbox, rows=2))[-1] == (None, None, 0, False)
+
+
+async def test_the_daemon_looks_again_while_any_wait_and_tells_what_became_of_them(
+    dsn: str,
+) -> None:
+    async with opened(dsn) as bench:
+        freed: list[bool] = []
+        again = ParkedStatuses(
+            bench.inbox, events=bench.observed.events, lanes_freed=lambda: freed.append(True)
+        )
+        assert (await again.claim(1)).next_due is None
+        echo = await bench.message()
+        await bench.pool.execute("select waemitter.send_text('+14155550123', 'behind it')")
+        await bench.pool.execute(  # what a claim does with the second of a lane
+            "update waemitter.outbox_messages set available_at = 'infinity', due_at = now(), hold = 'lane'"
+            " where id <> $1",
+            echo.message_id,
+        )
+        await bench.journal(webhook(inbox_bench.status("delivered", None, id="wamid.early")))
+        await bench.split()
+        assert bench.parked == [True]
+        assert (await again.claim(1)).next_due == EVERY
+        await bench.pool.execute(
+            "update waemitter.outbox_messages set whatsapp_message_id = 'wamid.early' where id = $1",
+            echo.message_id,
+        )
+        assert (await again.claim(1)).next_due is None
+        assert await bench.status_of(echo.message_id) == "delivered"
+        assert freed == [True]
+        for result in ("parked", "applied"):
+            told = bench.observed.value("status_updates_total", status="delivered", result=result)
+            assert told == 1

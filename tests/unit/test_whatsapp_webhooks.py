@@ -16,7 +16,10 @@ from waemitter.whatsapp.webhooks import (
     Message,
     NotJson,
     Status,
+    document_of,
     parse,
+    succession,
+    tapped,
 )
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
@@ -299,3 +302,48 @@ def test_any_bytes_are_read_or_refused(raw):
         parse(raw)
     except NotJson:
         return
+
+
+def test_a_customer_who_changed_the_number_goes_by_the_new_one():
+    assert succession(only(stored("msg_system_user_changed_number"))) == ("15550101299", None)
+    assert succession(only(stored("msg_system_identity_changed"))) is None
+    assert succession(only(stored("msg_text"))) is None
+    system = {"type": "user_changed_user_id", "user_id": "US.2"}
+    raw = {"id": "w", "from_user_id": "US.1", "type": "system", "system": system}
+    assert succession(only(read({"messages": [raw]}))) == (None, "US.2")
+
+
+@pytest.mark.parametrize("path", BODIES, ids=lambda path: path.stem)
+def test_an_item_survives_as_a_webhook_of_its_own(path):
+    for item in parse(path.read_bytes()):
+        assert only(parse(orjson.dumps(document_of(item)))) == item
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (rb"\u0000", "\ufffd"),
+        (rb"\ud83d", "\ufffd"),
+        (rb"\ud83d\ude00", "\U0001f600"),
+        (rb"\\u0000", r"\u0000"),
+    ],
+)
+def test_what_no_database_stores_is_replaced(written, kept):
+    raw = body({"messages": [{"id": "w", "text": {"body": "here"}}]}).replace(b"here", written)
+    assert only(parse(raw)).raw["text"]["body"] == kept
+
+
+def test_a_number_that_no_double_holds_harms_no_neighbour():
+    raw = body({"messages": [{"id": "w", "n": 7777}, {"id": "v"}]}).replace(b"7777", b"1e999")
+    items: list[Any] = list(parse(raw))
+    first, second = items
+    assert (first.raw["n"], second.wamid) == (None, "v")
+
+
+def test_an_id_that_fits_no_index_is_no_id():
+    assert isinstance(only(read({"messages": [{"id": "w" * 1025}]})), Malformed)
+
+
+def test_a_tap_on_a_button_is_told_from_words():
+    taps = ["msg_button_template_quick_reply", "msg_interactive_list_reply", "msg_text"]
+    assert [tapped(only(stored(name))) for name in taps] == [True, True, False]

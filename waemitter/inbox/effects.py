@@ -13,7 +13,16 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from waemitter.inbox.store import Connection, Inbound, InboxStore, Key, Letter, Moved, Received
+from waemitter.inbox.store import (
+    Answer,
+    Connection,
+    Inbound,
+    InboxStore,
+    Key,
+    Letter,
+    Moved,
+    Received,
+)
 from waemitter.observe.events import EventKind
 from waemitter.outbox.message import Echo, read_echo
 from waemitter.outbox.store import Applied, OutboxStore, StatusUpdate
@@ -28,6 +37,7 @@ from waemitter.whatsapp.webhooks import (
     Status,
     document_of,
     succession,
+    tapped,
 )
 
 Tell: TypeAlias = Callable[[], None]
@@ -39,6 +49,9 @@ LIVE: Final = "messages"
 
 NOT_THE_CUSTOMERS: Final = frozenset({"system", "request_welcome"})
 """Types of messages that WhatsApp writes about a customer: they open no 24-hour window."""
+
+NO_ANSWERS: Final = NOT_THE_CUSTOMERS | {"reaction", "edit", "revoke", "unsupported"}
+"""Types of messages that are no reply to a campaign."""
 
 LARGEST_CODE: Final = 2**31 - 1
 
@@ -130,6 +143,7 @@ class Effects:
                 kind: EventKind = "message" if received.result == "received" else received.result
                 outcome.kinds[kind] += 1
             await self._store.follow(connection, list(_moves(some, results)))
+            await self._store.count_answers(connection, list(_answers(some, results)))
         await self._put_aside(
             connection,
             [(each, "a message from nobody: no number and no id") for each in nobodys],
@@ -261,6 +275,19 @@ def _moves(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Move
                 now.user_id,
                 message.timestamp,
             )
+
+
+def _answers(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Answer]:
+    for received in results:
+        message = found[received.n].item
+        if received.result != "received" or not isinstance(message, Message):
+            continue
+        sender = message.sender or message.user_id
+        if message.type in NO_ANSWERS or message.group_id or not sender or not received.channel:
+            continue
+        context = message.raw.get("context")
+        wamid = _word(context.get("id")) if isinstance(context, dict) else None
+        yield Answer(received.channel, sender, wamid, tapped(message))
 
 
 def _heard(status: Status) -> Heard:

@@ -75,6 +75,15 @@ class Moved(NamedTuple):
     at: datetime.datetime | None
 
 
+class Answer(NamedTuple):
+    """A customer's message, which may answer a campaign's: `wamid` is what it refers to; the order is campaign_replies()'s."""
+
+    channel: str
+    sender: str
+    wamid: str | None
+    click: bool
+
+
 class Letter(NamedTuple):
     """A dead letter of the stage `split`; `payload` is JSON text. Not `again`: trying once more would be in vain."""
 
@@ -176,6 +185,16 @@ class InboxStore:
     async def follow(self, connection: Connection, moves: Sequence[Moved]) -> None:
         for moved in moves:
             await connection.execute(self.FOLLOW, *moved)
+
+    COUNT_ANSWERS: Final = """
+        select waemitter.campaign_replies(channels => $1, recipients => $2, wamids => $3, clicks => $4)
+    """
+
+    async def count_answers(self, connection: Connection, answers: Sequence[Answer]) -> None:
+        """Count messages for the campaigns that they answer."""
+        if answers:
+            columns = [list(column) for column in zip(*answers, strict=True)]
+            await connection.execute(self.COUNT_ANSWERS, *columns)
 
     BURY: Final = """
         insert into waemitter.dead_letters (direction, source, stage, whatsapp_message_id, payload, error, next_retry_at)

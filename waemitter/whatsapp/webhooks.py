@@ -167,6 +167,15 @@ def succession(message: Message) -> Succession | None:
     return Succession(wa_id, user_id) if wa_id or user_id else None
 
 
+def tapped(message: Message) -> bool:
+    """Whether the user tapped a button: of a template, or of an interactive message."""
+    interactive = message.raw.get("interactive")
+    return message.type == "button" or (
+        isinstance(interactive, dict)
+        and not {"button_reply", "list_reply", "nfm_reply"}.isdisjoint(interactive)
+    )
+
+
 def document_of(item: Item) -> dict[str, Any]:
     """Return a webhook that holds this item alone: to be kept, and read by `parse` again."""
     if isinstance(item, Malformed):
