@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from waemitter.db import schema
-from waemitter.db.pool import open_pool
+from waemitter.db.pool import Pool, open_pool
 from waemitter.errors import UsageError, WaemitterError
 from waemitter.outbox.store import OutboxStore
 from waemitter.settings import Loaded, load
@@ -58,17 +58,22 @@ def database_url(found: Loaded) -> str | None:
     return database.url.get_secret_value() if database.url is not None else None
 
 
-def with_store(config: Path | None, work: Callable[[OutboxStore], Awaitable[T]]) -> T:
-    """Run `work` on the outbox of the configured database, whose schema must be this release's."""
+def with_pool(config: Path | None, work: Callable[[Pool], Awaitable[T]]) -> T:
+    """Run `work` on connections to the configured database, whose schema must be this release's."""
 
     async def opened() -> T:
         async with open_pool(database_url(loaded(config)), size=2) as pool:
             async with pool.acquire() as connection:
                 await schema.require(connection)
-            return await work(OutboxStore(pool))
+            return await work(pool)
 
     with explained():
         return asyncio.run(opened())
+
+
+def with_store(config: Path | None, work: Callable[[OutboxStore], Awaitable[T]]) -> T:
+    """Run `work` on the outbox of the configured database."""
+    return with_pool(config, lambda pool: work(OutboxStore(pool)))
 
 
 def print_json(value: Any) -> None:

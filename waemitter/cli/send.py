@@ -108,10 +108,11 @@ def _content(
             "template": {"name": template, "language": {"code": lang}, "components": components}
         }
     assert file is not None  # noqa: S101 counted above
-    return _from_file(file)
+    return payload_of(file)
 
 
-def _from_file(file: Path) -> tuple[str, dict[str, Any]]:
+def payload_of(file: Path) -> tuple[str, dict[str, Any]]:
+    """Read a message type and its payload from a file, or `-`. Raises UsageError."""
     try:
         content = sys.stdin.read() if str(file) == "-" else file.read_text()
         payload = json.loads(content)

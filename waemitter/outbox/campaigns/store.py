@@ -127,9 +127,13 @@ class CampaignStore:
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, current_user)) returning id
     """
 
+    CHANNEL: Final = "select true from waemitter.channels where name = $1"
+
     async def create(self, campaign: NewCampaign) -> int:
-        """A draft: nothing of it is sent before it is started."""
+        """A draft: nothing of it is sent before it is started. Raises NotFound for a channel that is not there."""
         with outages():
+            if not await self._pool.fetchval(self.CHANNEL, campaign.channel):
+                raise NotFound(f"there is no channel {campaign.channel!r} in waemitter.channels")
             campaign_id: int = await self._pool.fetchval(self.CREATE, *campaign)
         return campaign_id
 
