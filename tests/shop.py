@@ -11,6 +11,7 @@ import orjson
 
 from tests.outbox_rows import Outbox, outbox_at
 from tests.serving import Site, authenticator, serving
+from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.web.api.assembly import outbox_api
 from waemitter.web.store import AuditStore
@@ -44,6 +45,7 @@ async def shop_at(dsn: str, *, keys: dict[str, list[str]] | None = None) -> Asyn
         api = outbox_api(
             outbox=outbox.store,
             intake=IntakeStore(outbox.pool),
+            campaigns=CampaignStore(outbox.pool),
             ring=lambda: rings.append(1),
             auth=authenticator(keys),
             audit=AuditStore(outbox.pool),

@@ -36,6 +36,7 @@ from waemitter.inbox.store import InboxStore
 from waemitter.observe import logging
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
+from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.reconciler import Reconciler
 from waemitter.outbox.retry import Patience
@@ -303,6 +304,7 @@ class _Daemon:
         api = outbox_api(
             outbox=self.outbox,
             intake=IntakeStore(self.pool),
+            campaigns=CampaignStore(self.pool),
             ring=lambda: self.doorbell.ring(OUTBOX),
             auth=Authenticator(
                 fixed={key.secret.get_secret_value(): key.scopes for key in http.api_keys},

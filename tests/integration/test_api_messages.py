@@ -181,7 +181,7 @@ async def test_cancel_then_retry_each_once_and_on_record(shop: Shop) -> None:
     ("path", "code"),
     [
         ("/api/messages/17", 404),
-        ("/api/messages/x", 422),
+        ("/api/messages/x", 404),
         ("/api/messages/99999999999999999999", 422),
     ],
 )
@@ -205,6 +205,10 @@ async def test_the_queue_is_counted_as_a_funnel(shop: Shop) -> None:
             ),
             "avgSendRate": "0.0 msg/sec",
         },
+    )
+    await shop.outbox.pool.execute(
+        "insert into waemitter.campaigns (id, name, status) overriding system value"
+        " values (3, 'May', 'running')"
     )
     await shop.outbox.put_many(6, campaign_id=3)
     for word in ("read", "delivered", "sent"):
@@ -271,7 +275,7 @@ async def test_while_the_database_is_away_it_is_a_503(own_postgres: EmbeddedPost
 
 async def test_everything_but_hooks_and_liveness_may_have_a_port_of_its_own() -> None:
     api = build_api(
-        Queue(intake=None, ring=lambda: None, clock=lambda: 0).operations(),  # type: ignore[arg-type] # unused
+        Queue(intake=None, campaigns=None, ring=lambda: None, clock=lambda: 0).operations(),  # type: ignore[arg-type] # unused
         auth=authenticator(),
         audit=None,  # type: ignore[arg-type] # nothing here is audited
         version="1",

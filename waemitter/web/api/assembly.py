@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import RootModel
 
 from waemitter import __version__
+from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.store import OutboxStore
+from waemitter.web.api.campaigns import Campaigns
 from waemitter.web.api.messages import Messages
 from waemitter.web.api.model import Nothing
 from waemitter.web.api.openapi import describe
@@ -28,6 +30,7 @@ def outbox_api(
     *,
     outbox: OutboxStore,
     intake: IntakeStore,
+    campaigns: CampaignStore,
     ring: Callable[[], None],
     auth: Authenticator,
     audit: Audit,
@@ -36,7 +39,8 @@ def outbox_api(
     """The daemon's API. `ring` wakes the senders; `clock` in seconds, monotonic."""
     operations = (
         *Messages(outbox=outbox, intake=intake).operations(),
-        *Queue(intake=intake, ring=ring, clock=clock).operations(),
+        *Queue(intake=intake, campaigns=campaigns, ring=ring, clock=clock).operations(),
+        *Campaigns(campaigns=campaigns).operations(),
     )
     return build_api(operations, auth=auth, audit=audit, version=__version__)
 

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, RootModel
 
+from waemitter.errors import NotFound
+from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore, Tally
 from waemitter.web.api.model import Answered, Body, Nothing, Parameters
 from waemitter.web.api.operation import Answer, Call, Operation
+from waemitter.web.problems import Problem
 
 SHARE: Final = 20
 """A count that took a second is good for twenty: so 5 % of a connection is the most it costs."""
@@ -39,9 +42,32 @@ class QueueStatus(Answered):
     avg_send_rate: str = Field(examples=["15.2 msg/sec"])
 
 
+class Progress(Answered):
+    """How far a campaign came; `progress`: whole percent of its messages that have an outcome.
+
+    `failed`: also those that were suppressed, expired or cancelled, as in `stats`.
+    """
+
+    id: int
+    name: str
+    progress: int
+    total: int
+    sent: int
+    delivered: int
+    failed: int
+
+
+class CampaignQueueStatus(QueueStatus):
+    campaign: Progress
+
+
 class Rung(Answered):
     success: bool
     queued: bool = Field(description="Whether there was something to ring for.")
+
+
+class QueueReport(RootModel[CampaignQueueStatus | QueueStatus]):
+    """With `campaign`, when one was asked for."""
 
 
 class DatabaseWebhook(Body):
@@ -59,9 +85,15 @@ class Queue:
     """The handlers; `ring` wakes the senders, `clock` is in seconds."""
 
     def __init__(
-        self, *, intake: IntakeStore, ring: Callable[[], None], clock: Callable[[], float]
+        self,
+        *,
+        intake: IntakeStore,
+        campaigns: CampaignStore,
+        ring: Callable[[], None],
+        clock: Callable[[], float],
     ) -> None:
         self._intake = intake
+        self._campaigns = campaigns
         self._ring = ring
         self._clock = clock
         self._counted: dict[int | None, tuple[float, Tally]] = {}
@@ -77,7 +109,8 @@ class Queue:
                 params=StatusParameters,
                 body=Nothing,
                 handle=self.status,
-                answers={HTTPStatus.OK: QueueStatus},
+                answers={HTTPStatus.OK: QueueReport},
+                refusals=(HTTPStatus.NOT_FOUND,),
             ),
             Operation(
                 name="ringQueue",
@@ -106,11 +139,16 @@ class Queue:
         )
 
     async def status(self, call: Call[StatusParameters, Nothing]) -> Answer:
-        tally = await self._tally(call.params.campaign_id)
-        stats = Stats.model_validate(tally._asdict())
-        return Answer(
-            document=QueueStatus(stats=stats, avg_send_rate=f"{tally.recent / 60:.1f} msg/sec")
+        asked = call.params.campaign_id
+        campaign = None if asked is None else await self._campaign(asked)
+        tally = await self._tally(asked)
+        status = QueueStatus(
+            stats=Stats.model_validate(tally._asdict()),
+            avg_send_rate=f"{tally.recent / 60:.1f} msg/sec",
         )
+        if campaign is None:
+            return Answer(document=status)
+        return Answer(document=CampaignQueueStatus(**status.model_dump(), campaign=campaign))
 
     async def work(self, _: Call[Nothing, Nothing]) -> Answer:
         self._ring()
@@ -122,6 +160,21 @@ class Queue:
         if queued:
             self._ring()
         return Answer(document=Rung(success=True, queued=queued))
+
+    async def _campaign(self, campaign_id: int) -> Progress:
+        try:
+            found = await self._campaigns.get(campaign_id)
+        except NotFound:
+            raise Problem(HTTPStatus.NOT_FOUND, f"There is no campaign {campaign_id}.") from None
+        return Progress(
+            id=found.id,
+            name=found.name,
+            progress=found.progress,
+            total=found.total,
+            sent=found.sent,
+            delivered=found.delivered,
+            failed=found.ended - found.sent,
+        )
 
     async def _tally(self, campaign_id: int | None) -> Tally:
         good_until, tally = self._counted.get(campaign_id, (float("-inf"), None))

@@ -63,7 +63,7 @@ class Api:
             handler = self._handler(operation)
             for prefix in prefixes:
                 for path in (operation.path, *operation.aliases):
-                    router.add_route(operation.method, prefix + path, handler)
+                    router.add_route(operation.method, prefix + _pattern(operation, path), handler)
 
     def _handler(self, operation: Operation[Any, Any]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -105,6 +105,14 @@ class Api:
             content_type="application/json",
             headers={**_UNCACHED, **answer.headers},
         )
+
+
+def _pattern(operation: Operation[Any, Any], path: str) -> str:
+    """The router's path: a parameter that is a number matches nothing else, so `/send` is no id."""
+    for name in operation.in_path:
+        if operation.params.model_fields[name].annotation is int:
+            path = path.replace(f"{{{name}}}", f"{{{name}:[0-9]+}}")
+    return path
 
 
 def _later(detail: str) -> Problem:
