@@ -7,6 +7,7 @@ WaemitterError
 ├── NotFound              what was asked for does not exist             (exit 1; a 404)
 ├── CampaignEnded         a cancelled campaign takes no messages        (exit 1; a 409)
 ├── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
+├── HandlerFailed         a turn without an answer                      (turns.turn; a retry, or a dead letter)
 └── NotJson               a webhook whose body is no JSON object        (whatsapp.webhooks; a 400)
 
 Each message is one line that says what to do.

@@ -1,0 +1,1 @@
+"""A closed buffer becomes replies: a worker, routes, and handlers that never send."""
