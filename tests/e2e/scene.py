@@ -127,7 +127,7 @@ class Scene(Stage):
         self, *flags: str, environ: Mapping[str, str] | None = None
     ) -> tuple[Child, str]:
         """A simulator, and a daemon that hears its webhooks."""
-        port = _free_port()
+        port = free_port()
         self.graph_url = f"http://127.0.0.1:{port}/v24.0"
         _, (running, address) = await asyncio.gather(  # a start is a second of imports
             self.simulate(*PROMPT, "--port", str(port), *flags), self.daemon(environ)
@@ -202,13 +202,13 @@ class Scene(Stage):
         report: dict[str, Any] = await self.control("GET", "report")
         return report
 
-    async def accepts(self, count: int) -> None:
+    async def accepts(self, count: int, *, within: float = 15) -> None:
         """Return when the simulator has accepted so many."""
 
         async def accepted() -> bool:
             return bool((await self.report())["accepted"] >= count)
 
-        await until(accepted)
+        await until(accepted, within=within)
 
     async def accepted(self) -> list[dict[str, Any]]:
         """The ledger, in the order of acceptance."""
@@ -229,7 +229,7 @@ class Scene(Stage):
         return port
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
