@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import asyncpg
 import pytest
@@ -20,6 +22,7 @@ from waemitter.runtime.supervise import Stop, supervise
 
 WORK = "waemitter_outbox"
 OTHER = "waemitter_inbox"
+RACES = 25
 
 
 class Listener:
@@ -297,3 +300,45 @@ async def test_a_stop_wakes_everybody_who_waits_for_a_ring(dsn):
         listener.stop.request()
         assert await listener.work.heard(5)
         assert await listener.other.heard(5)
+
+
+class Tripping(asyncpg.Connection):
+    """Is terminated between two steps of a call, once its statement is prepared."""
+
+    async def _get_statement(self, query: str, *more: Any, **options: Any) -> Any:
+        statement = await super()._get_statement(query, *more, **options)  # type: ignore[misc]  # the stubs leave it out
+        if query == "select 'trip'":
+            self.terminate()
+        return statement
+
+
+async def test_a_call_whose_connection_is_cut_between_two_steps_of_the_driver_is_not_listening(dsn):
+    async with listening(lambda: asyncpg.connect(dsn, connection_class=Tripping)) as listener:
+        await ready(listener)
+        with pytest.raises(NotListening) as caught:
+            await listener.doorbell.call("select 'trip'")
+        assert isinstance(caught.value.__cause__, AttributeError)  # else this proves nothing
+        await eventually(lambda: listener.diary.connects == [False, True])
+
+
+async def test_calls_in_the_moment_of_a_stop_end_in_not_listening_and_nothing_else(dsn):
+    ends: Counter[str] = Counter()
+
+    async def call_until_it_ends(doorbell: Doorbell) -> None:
+        try:
+            while True:
+                await doorbell.call(f"select {ends['answered']}")  # a new one each time: more steps
+                ends["answered"] += 1
+        except NotListening:
+            ends["cut"] += 1
+
+    for n in range(RACES):
+        async with listening(dsn) as listener:
+            await ready(listener)
+            async with asyncio.TaskGroup() as callers:
+                callers.create_task(call_until_it_ends(listener.doorbell))
+                await asyncio.sleep(0.002 + 0.004 * n / RACES)
+                listener.stop.request()
+
+    assert ends["cut"] == RACES
+    assert ends["answered"] > RACES
