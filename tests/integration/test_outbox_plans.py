@@ -1,4 +1,4 @@
-"""What the outbox's statements cost: pages touched beside 200,000 finished rows, statements and WAL for each message.
+"""What the outbox's statements cost: pages touched beside 200,000 finished rows.
 
 Pages are counted by EXPLAIN of the call itself: what its inner statements touch is counted with it.
 """
@@ -106,33 +106,3 @@ async def test_finished_rows_cost_nothing_even_to_plans_made_while_the_table_was
         for statement, touched in cost.items():
             assert touched <= 3 * alone[statement], statement
             assert touched <= PAGES_A_ROW, statement
-
-
-async def test_two_thousand_messages_cost_few_statements_and_little_wal(dsn: str) -> None:
-    count = 2000
-    statements: list[str] = []
-
-    async def overhear(connection: Connection) -> None:
-        connection.add_query_logger(lambda spoken: statements.append(spoken.query))
-
-    async with outbox_at(dsn, init=overhear) as outbox:
-        await outbox.pool.execute(
-            """
-            insert into waemitter.outbox_messages (recipient, message_type, payload)
-            select '+1415' || 5550000 + n, 'text', jsonb_build_object('text', jsonb_build_object('body', repeat('x', 350)))
-            from generate_series(1, 2000) n
-            """
-        )
-        start = await outbox.pool.fetchval("select pg_current_wal_insert_lsn()")
-        statements.clear()
-        for _ in range(count // 500):
-            await outbox.settle_all((await outbox.claim(500)).attempts)
-        spoken = len(statements)
-        wal = await outbox.pool.fetchval("select pg_current_wal_insert_lsn() - $1", start)
-        sent = await outbox.pool.fetchval(
-            "select count(*) from waemitter.outbox_messages where status = 'sent'"
-        )
-
-    assert sent == count
-    assert spoken / count <= 0.1
-    assert wal / count <= 2500
