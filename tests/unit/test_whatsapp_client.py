@@ -219,6 +219,22 @@ async def test_a_connection_lost_after_the_request_leaves_the_outcome_open(answe
     assert len(peer.requests) == 1
 
 
+@pytest.mark.parametrize("ends", [resets, says_and_closes(b"")], ids=["reset", "close"])
+async def test_a_connection_lost_while_the_body_is_written_leaves_the_outcome_open(ends):
+    half_read = asyncio.Event()
+
+    async def read_half(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1000)
+        half_read.set()
+        await ends(reader, writer)
+
+    body = b"x" * 1_000_000
+    async with serving(read_half) as port, client(f"http://127.0.0.1:{port}") as graph:
+        assert isinstance(await graph.send(body), NoAnswer)
+    assert half_read.is_set()
+
+
 async def test_silence_leaves_the_outcome_open():
     async with talking(hangs, total=0.2) as (peer, graph):
         assert await graph.send(BODY) == NoAnswer("TimeoutError")
