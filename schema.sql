@@ -1519,8 +1519,8 @@ $$;
 
 -- The grace is over: no status webhook came. But silence proves something only while webhooks could come, and once all that did
 -- come have been worked on. Meta repeats what we did not take after waits that grow with the time for which it has failed: so
--- attempts from before a gap get another grace from its end on, or as long as the gap was (ten minutes at the most) if
--- that is more. Then `retry` sends once more, if attempts are left and this channel's statuses are known to reach us at all; else
+-- attempts from before a gap get another grace, which begins when Meta has caught up: after its end, and once more its length
+-- (ten minutes at the most), since a wait may be a little longer than all the time before it. Then `retry` sends once more, if attempts are left and this channel's statuses are known to reach us at all; else
 -- the row is held, and its lane goes on. Returns the ids of those held, how many are sent once more, how many wait on.
 create or replace function waemitter.end_graces(
   ids bigint[], at timestamptz, grace interval, policy text, seen boolean, retries integer,
@@ -1528,7 +1528,7 @@ create or replace function waemitter.end_graces(
 ) language sql as $$
   with health as materialized (
     select h.seen_at > at - interval '15 seconds' as receiving, h.since,
-           h.since + greatest(grace, least(h.since - h.away_at, interval '10 minutes')) as caught_up,
+           h.since + least(h.since - h.away_at, interval '10 minutes') + grace as caught_up,
            (select min(w.created_at) from waemitter.webhook_logs w
             where w.available_at is not null and w.source = 'whatsapp') as unprocessed
     from waemitter.inbox_health h),

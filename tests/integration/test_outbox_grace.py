@@ -49,9 +49,9 @@ async def test_where_webhooks_always_came_silence_ends_with_the_grace(outbox: Ou
 @pytest.mark.parametrize(
     ("since", "gap", "left"),
     [
-        pytest.param(10, 5, GRACE - 10, id="a short gap: another grace from its end on"),
-        pytest.param(10, 300, 300 - 10, id="a long gap: as long as it was"),
-        pytest.param(10, 86_400, 600 - 10, id="a very long gap: ten minutes"),
+        pytest.param(10, 5, GRACE - 5, id="a short gap: its length, and another grace"),
+        pytest.param(10, 300, 300 + GRACE - 10, id="a long gap"),
+        pytest.param(10, 86_400, 600 + GRACE - 10, id="a very long gap: ten minutes of it count"),
     ],
 )
 @pytest.mark.parametrize("policy", ["retry", "hold"])
@@ -71,8 +71,8 @@ async def test_an_attempt_from_before_a_gap_waits_until_meta_has_caught_up(
 
 
 async def test_when_meta_has_caught_up_it_is_sent_again(outbox: Outbox) -> None:
-    await unconfirmed(outbox, claimed=400)
-    await outbox.receiving(since=301, gap=300)
+    await unconfirmed(outbox, claimed=400 + GRACE)
+    await outbox.receiving(since=301 + GRACE, gap=300)
 
     assert (await outbox.claim()).resent == 1
 
