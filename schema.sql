@@ -23,8 +23,10 @@
 -- WHO MOVES IT
 --
 --   claim_messages     queued → sending · sending (lease over) → unconfirmed · unconfirmed (grace over) → queued or held
---   settle_messages    sending → sent, failed, queued (a retry), unconfirmed; only for the token that it was given
+--   settle_messages    sending → sent, failed (with a dead letter), queued (a retry), unconfirmed; only for the token that it
+--                      was given
 --   apply_statuses     anything lower → sent < failed < delivered < read; never downwards
+--   apply_failures     failed → queued, where Meta gave a message up for what passes, or it gets its dead letter
 --   cancel_message, retry_message, and the operator's own UPDATE
 --
 -- THE QUEUE IS ONE COLUMN. available_at is the due time; while sending it is the end of the lease; while unconfirmed the
@@ -77,6 +79,7 @@ create table if not exists waemitter.channels (
   paused_until        timestamptz,                                                            -- 'infinity' = until resumed
   pause_reason        text,
   paused_at           timestamptz,                                                            -- when the latest pause began
+  resumed_at          timestamptz,                                                            -- and when it was ended
   probe_at            timestamptz,  -- when to ask Meta whether the pause is over; NULL = it ends by time, or by an operator
   access_token_hash   text,         -- of the token that a daemon sends with: channels of one token share its limits and pauses
   waba_id             text,         -- the WhatsApp Business Account of the number, as far as webhooks told
@@ -679,6 +682,15 @@ begin
   return new;
 end $$;
 
+-- The end of a pause ends its reason, whoever ends it: a later pause without a reason is an operator's, and is not probed.
+create or replace function waemitter.channel_resumed() returns trigger language plpgsql as $$
+begin
+  new.pause_reason := null;
+  new.probe_at := null;
+  new.resumed_at := clock_timestamp();
+  return new;
+end $$;
+
 create or replace function waemitter.channel_changed() returns trigger language plpgsql as $$
 begin
   insert into waemitter.channel_buckets (channel) values (new.name) on conflict do nothing;
@@ -711,6 +723,12 @@ begin
                  and tgname = 'channel_trigger') then
     create trigger channel_trigger after insert or update of messages_per_second, paused_until on waemitter.channels
       for each row execute function waemitter.channel_changed();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.channels'::regclass
+                 and tgname = 'channel_resume_trigger') then
+    create trigger channel_resume_trigger before update of paused_until on waemitter.channels
+      for each row when (new.paused_until is null and old.paused_until is not null)
+      execute function waemitter.channel_resumed();
   end if;
   if not exists (select from pg_trigger where tgrelid = 'waemitter.dead_letters'::regclass
                  and tgname = 'dead_letter_trigger') then
@@ -870,7 +888,25 @@ begin
   if v_row.campaign_id is not null then
     insert into waemitter.campaign_changes (campaign_id, was, became) values (v_row.campaign_id, v_row.status, 'queued');
   end if;
+  update waemitter.dead_letters d set resolution_status = 'pending', retry_count = d.retry_count + 1
+    where d.message_id = v_row.id and d.direction = 'outbound';
   return true;
+end $$;
+
+-- True when it took effect. An outbound letter's message is queued once more; an inbound one is due now, with all its retries
+-- if it had used them up.
+create or replace function waemitter.retry_letter(id bigint) returns boolean language plpgsql as $$
+#variable_conflict use_column
+declare v_letter waemitter.dead_letters;
+begin
+  select * into v_letter from waemitter.dead_letters d where d.id = retry_letter.id and d.resolution_status <> 'resolved';
+  if not found then return false; end if;
+  if v_letter.direction = 'outbound' then return waemitter.retry_message(v_letter.message_id); end if;
+  update waemitter.dead_letters d
+    set resolution_status = 'pending', next_retry_at = clock_timestamp(),
+        retry_count = case when d.resolution_status = 'pending' then d.retry_count else 0 end
+    where d.id = v_letter.id and d.resolution_status <> 'resolved';
+  return found;
 end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -1732,6 +1768,7 @@ begin
     insert into waemitter.campaign_changes (campaign_id, was, became, n)
     select campaign_id, 'queued', 'failed', count(*) from moved where campaign_id is not null group by 1)
   select coalesce(array_agg(id), '{}') into v_failed from moved;
+  perform waemitter.bury_messages(v_failed, array_fill('FAIL_TEMPLATE'::text, array[cardinality(v_failed)]), 'send');
   perform waemitter.wake_lanes(v_failed);
   return cardinality(v_failed);
 end $$;
@@ -1777,12 +1814,47 @@ create or replace function waemitter.sweep_pairs() returns integer language sql 
   select count(*)::integer from gone
 $$;
 
+-- Those of the messages that failed get a dead letter; one that had one already has it again. `classes`: what kind of failure,
+-- beside each id.
+create or replace function waemitter.bury_messages(ids bigint[], classes text[], stage text) returns integer
+language sql as $$
+  with buried as (
+    insert into waemitter.dead_letters as d
+      (direction, stage, channel, message_id, whatsapp_message_id, contact, payload, error, error_class, error_code,
+       attempts, resolution_status, resolved_at, correlation_id)
+    select 'outbound', case when g.class = 'PAYLOAD' then 'payload' else stage end, o.channel, o.id, o.whatsapp_message_id,
+           o.recipient, o.payload, coalesce(o.error_message, 'no reason was given'), g.class, o.error_code, o.attempts,
+           'abandoned', clock_timestamp(), o.correlation_id
+    from unnest(ids, classes) as g (id, class) join waemitter.outbox_messages o on o.id = g.id
+    where o.status = 'failed' order by o.id
+    on conflict (message_id) where direction = 'outbound' do update
+      set stage = excluded.stage, channel = excluded.channel, whatsapp_message_id = excluded.whatsapp_message_id,
+          payload = excluded.payload, error = excluded.error, error_class = excluded.error_class,
+          error_code = excluded.error_code, attempts = excluded.attempts, resolution_status = 'abandoned'
+    returning 1)
+  select count(*)::integer from buried
+$$;
+
+-- Letters of messages that were sent after all. Nearly free while no message with a letter is on its way again.
+create or replace function waemitter.resolve_letters(ids bigint[]) returns void language plpgsql as $$
+begin
+  if exists (select from waemitter.dead_letters d where d.direction = 'outbound' and d.resolution_status = 'pending') then
+    update waemitter.dead_letters d set resolution_status = 'resolved'
+    from waemitter.outbox_messages o
+    where d.message_id = any (ids) and d.direction = 'outbound' and d.resolution_status = 'pending'
+      and o.id = d.message_id and o.status in ('sent', 'delivered', 'read');
+  end if;
+end $$;
+
 -- Settle attempts, many at once. outcomes: sent, dry_run; retry (queued again after `delays` seconds), defer (the same, and
--- the attempt is not counted), pair (as defer, and strike_pairs() says for how long), release (never started: back to where
--- it was); failed; unconfirmed (nobody knows; `delays` is the grace). An outcome counts only for the token of its attempt, and never lowers a status. `stale`: the ids that were
--- not settled, because another attempt has them or because they have moved on; `woken`: how many lanes could go on.
+-- the attempt is not counted), pair (as defer, and strike_pairs() says for how long), postpone (like retry, and its lane does
+-- not wait for it), release (never started: back to where it was); failed (`classes` say in what way, for the dead letter);
+-- unconfirmed (nobody knows; `delays` is the grace). An outcome counts only for the token of its attempt, and never lowers a
+-- status. `stale`: the ids that were not settled, because another attempt has them or because they have moved on; `woken`:
+-- how many lanes could go on.
 create or replace function waemitter.settle_messages(
-  ids bigint[], tokens bigint[], outcomes text[], wamids text[], delays double precision[], codes integer[], reasons text[]
+  ids bigint[], tokens bigint[], outcomes text[], wamids text[], delays double precision[], codes integer[], reasons text[],
+  classes text[] default '{}'
 ) returns table (stale bigint[], woken integer) language plpgsql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -1793,12 +1865,14 @@ declare
   v_freed bigint[];
   v_campaigns bigint[]; v_was text[]; v_became text[];
   v_struck bigint[];
+  v_failed bigint[];
+  v_classes text[];
 begin
   perform set_config('waemitter.quiet', 'on', true);
   with locked as materialized (  -- the join comes first: what is joined after the lock would be a loop of loops
-    select o.id, o.status as was, g.token, g.outcome, g.wamid, g.delay, g.code, g.reason
-    from unnest(ids, tokens, outcomes, wamids, delays, codes, reasons)
-      as g (id, token, outcome, wamid, delay, code, reason)
+    select o.id, o.status as was, g.token, g.outcome, g.wamid, g.delay, g.code, g.reason, g.class
+    from unnest(ids, tokens, outcomes, wamids, delays, codes, reasons, classes)
+      as g (id, token, outcome, wamid, delay, code, reason, class)
     join waemitter.outbox_messages o on o.id = g.id
     order by o.id for no key update of o),
   moved as (
@@ -1806,7 +1880,7 @@ begin
       status = case
         when g.outcome in ('sent', 'dry_run') and waemitter.status_rank(o.status) = 0 then 'sent'
         when g.outcome in ('sent', 'dry_run') then o.status
-        when g.outcome in ('retry', 'defer', 'pair', 'release') then 'queued'
+        when g.outcome in ('retry', 'defer', 'pair', 'postpone', 'release') then 'queued'
         else g.outcome end,
       available_at = case
         when g.outcome in ('sent', 'dry_run', 'failed') then null
@@ -1818,7 +1892,8 @@ begin
       sent_at = case when g.outcome in ('sent', 'dry_run') then coalesce(o.sent_at, v_now) else o.sent_at end,
       failed_at = case when g.outcome = 'failed' then v_now else o.failed_at end,
       attempts = o.attempts - case when g.outcome in ('release', 'defer', 'pair') then 1 else 0 end,
-      claimed_at = case when g.outcome = 'release' and o.attempts = 1 then null else o.claimed_at end,
+      claimed_at = case when g.outcome = 'postpone' or (g.outcome = 'release' and o.attempts = 1) then null
+                        else o.claimed_at end,
       error_code = case when g.outcome = 'release' or o.status = 'failed' then o.error_code else g.code end,
       error_message = case when g.outcome = 'release' or o.status = 'failed' then o.error_message else g.reason end
     from locked g
@@ -1826,26 +1901,70 @@ begin
       when 'sent' then waemitter.status_rank(o.status) = 0 or o.whatsapp_message_id is null or o.sent_at is null
       when 'unconfirmed' then o.status = 'sending'
       else o.status in ('sending', 'unconfirmed') end
-    returning o.id, o.campaign_id, o.lane, o.status, g.was, g.outcome, g.code, g.reason, o.attempts),
+    returning o.id, o.campaign_id, o.lane, o.status, g.was, g.outcome, g.code, g.reason, g.class, o.attempts),
   told as (
     insert into waemitter.outbox_transitions (message_id, at, from_status, to_status, detail)
-    select id, v_now, was, status, jsonb_strip_nulls(jsonb_build_object('code', code, 'reason', reason, 'attempt', attempts))
+    select id, v_now, was, status, jsonb_strip_nulls(jsonb_build_object(
+             'code', code, 'reason', reason, 'attempt', attempts, 'postponed', nullif(outcome = 'postpone', false)))
     from moved where outcome not in ('sent', 'dry_run', 'release'))
   select array_agg(id), array_agg(id) filter (where lane <> '' and status <> 'unconfirmed'),
          array_agg(id) filter (where outcome = 'pair'),
          array_agg(campaign_id) filter (where campaign_id is not null and waemitter.counts(was, status)),
          array_agg(was) filter (where campaign_id is not null and waemitter.counts(was, status)),
-         array_agg(status) filter (where campaign_id is not null and waemitter.counts(was, status))
-    into v_settled, v_freed, v_struck, v_campaigns, v_was, v_became
+         array_agg(status) filter (where campaign_id is not null and waemitter.counts(was, status)),
+         array_agg(id) filter (where outcome = 'failed'), array_agg(class) filter (where outcome = 'failed')
+    into v_settled, v_freed, v_struck, v_campaigns, v_was, v_became, v_failed, v_classes
   from moved;
   if v_struck is not null then perform waemitter.strike_pairs(v_struck, v_now); end if;
   if v_campaigns is not null then perform waemitter.count_campaigns(v_campaigns, v_was, v_became); end if;
+  if v_failed is not null then perform waemitter.bury_messages(v_failed, v_classes, 'send'); end if;
+  perform waemitter.resolve_letters(v_settled);
   woken := case when v_freed is null then 0 else waemitter.wake_lanes(v_freed) end;
   stale := case when cardinality(v_settled) = cardinality(ids) then '{}'
                 else array(select g from unnest(ids) g where v_settled is null or g <> all (v_settled)) end;
   perform set_config('waemitter.quiet', '', true);
   return next;
 end $$;
+
+-- Pause a channel, named by itself, by its number, or with all others of its account (WABA); `account`: with all that share
+-- its token or WABA. `seconds` may be 'infinity': until it is resumed, and when the reason begins with PAUSE_ the daemon asks
+-- Meta whether it may be. `happened`: when Meta said so, from where a pause counts; what is older than the last resume is no
+-- news. A pause never shortens another. Returns the names of those that are paused longer than before.
+create or replace function waemitter.pause_channels(
+  reason text, seconds double precision, channel text default null, phone_number_id text default null,
+  waba_id text default null, account boolean default false, happened timestamptz default null
+) returns setof text language sql as $$
+  with meant as (
+    select c.name, c.access_token_hash, c.waba_id from waemitter.channels c
+    where c.name = pause_channels.channel or c.phone_number_id = pause_channels.phone_number_id
+       or c.waba_id = pause_channels.waba_id),
+  until as (
+    select case when seconds = 'infinity' then 'infinity'
+                else least(coalesce(happened, clock_timestamp()), clock_timestamp()) + seconds * interval '1 second' end as at),
+  locked as materialized (
+    select c.name, u.at from waemitter.channels c cross join until u
+    where exists (select from meant m where m.name = c.name or (account and
+                    (m.access_token_hash = c.access_token_hash or m.waba_id = c.waba_id)))
+      and u.at > clock_timestamp() and (c.paused_until is null or c.paused_until < u.at)
+      and (happened is null or c.resumed_at is null or happened >= c.resumed_at)
+    order by c.name for no key update of c)
+  update waemitter.channels c
+    set paused_until = l.at, pause_reason = reason, paused_at = clock_timestamp(),
+        probe_at = case when reason ~ '^PAUSE_' then clock_timestamp() + interval '1 minute' end
+  from locked l where c.name = l.name returning c.name
+$$;
+
+-- End pauses now: of one channel, or of all of an account; only those whose reason is like `reasons`. Returns their names.
+create or replace function waemitter.resume_channels(
+  channel text default null, waba_id text default null, reasons text default '%'
+) returns setof text language sql as $$
+  with locked as materialized (
+    select c.name from waemitter.channels c
+    where (c.name = resume_channels.channel or c.waba_id = resume_channels.waba_id)
+      and c.paused_until > clock_timestamp() and coalesce(c.pause_reason, '') like reasons
+    order by c.name for no key update)
+  update waemitter.channels c set paused_until = null from locked l where c.name = l.name returning c.name
+$$;
 
 -- sent < failed < delivered < read (a played voice note was read); 0 for what was not sent, NULL for a word unknown here.
 create or replace function waemitter.status_rank(word text) returns integer language sql immutable parallel safe as $$
@@ -1870,7 +1989,7 @@ create or replace function waemitter.apply_statuses(
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
-declare v_ended bigint[]; v_counts jsonb; v_doubled integer; v_woken integer;
+declare v_ended bigint[]; v_revived bigint[]; v_counts jsonb; v_doubled integer; v_woken integer;
   v_campaigns bigint[]; v_was text[]; v_became text[];
 begin
   perform set_config('waemitter.quiet', 'on', true);
@@ -1962,10 +2081,15 @@ begin
     from found f left join moved m on m.id = f.id group by 1, 2)
   select (select jsonb_agg(to_jsonb(c)) from counted c),
          (select count(*) from doubled),
-         (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed')), c.*
-    into v_counts, v_doubled, v_ended, v_campaigns, v_was, v_became
+         (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed')),
+         (select array_agg(id) from moved where was = 'failed' and status <> 'failed'), c.*
+    into v_counts, v_doubled, v_ended, v_revived, v_campaigns, v_was, v_became
     from (select array_agg(m.campaign_id), array_agg(m.was), array_agg(m.status) from moved m
           where m.campaign_id is not null and m.status <> m.was) c;
+  if v_revived is not null then  -- given up too early
+    update waemitter.dead_letters d set resolution_status = 'resolved'
+      where d.message_id = any (v_revived) and d.direction = 'outbound' and d.resolution_status in ('pending', 'abandoned');
+  end if;
   v_woken := case when v_ended is null then 0 else waemitter.wake_lanes(v_ended) end;
   if v_campaigns is not null then perform waemitter.count_campaigns(v_campaigns, v_was, v_became); end if;
   perform set_config('waemitter.quiet', '', true);
@@ -1973,10 +2097,100 @@ begin
     from jsonb_to_recordset(v_counts) as c (word text, result text, n bigint, resolved bigint);
 end $$;
 
+-- Failures that Meta told of after its 200, right after apply_statuses() and in its transaction: rows that it made `failed`.
+-- `agains` says whether such a message is sent again: never; spent (while it had fewer than `tries` attempts, and retries
+-- are left); linked (the same, if its media is a link: Meta may fetch it the next time); unspent (the attempt is not counted;
+-- twenty times at the most); pair (the same, and strike_pairs() says when); once (`delays` is a day or more). What is not sent again gets its dead letter. `suppressed`:
+-- the recipient wants no more. Returns what became of each row; repeated and unknown failures return none.
+create or replace function waemitter.apply_failures(
+  message_ids bigint[], tokens bigint[], wamids text[], codes integer[], classes text[], agains text[], tries integer[],
+  delays double precision[], suppressed boolean[], retries integer, retry_delays double precision[]
+) returns table (n integer, message_id bigint, channel text, correlation_id text, attempt integer, delay double precision,
+                 template text, language text) language plpgsql
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare v_now timestamptz := clock_timestamp(); v_ids bigint[]; v_numbers integer[]; v_failed bigint[]; v_classes text[];
+  v_struck bigint[];
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  with given as materialized (
+    select g.* from unnest(message_ids, tokens, wamids, codes) with ordinality as g (message_id, token, wamid, code, n)),
+  named as materialized (
+    select distinct on (o.id) o.id, g.n
+    from given g cross join lateral (
+      select m.id, m.status, m.error_code from waemitter.outbox_messages m where m.id = g.message_id and m.token = g.token
+      union
+      select w.id, w.status, w.error_code from waemitter.outbox_messages w where w.whatsapp_message_id = g.wamid) o
+    where o.status = 'failed' and o.error_code is not distinct from g.code
+      and not exists (select from waemitter.dead_letters d where d.message_id = o.id and d.direction = 'outbound'
+                      and d.resolution_status in ('abandoned', 'discarded'))
+    order by o.id, g.n),
+  locked as materialized (  -- apply_statuses has locked what it changed; what another transaction has is not ours
+    select o.id, d.n from named d join waemitter.outbox_messages o on o.id = d.id where o.status = 'failed'
+    order by o.id for no key update of o skip locked)
+  select array_agg(l.id order by l.id), array_agg(l.n order by l.id) into v_ids, v_numbers from locked l;
+  if v_ids is null then
+    perform set_config('waemitter.quiet', '', true);
+    return;
+  end if;
+
+  return query
+    with judged as materialized (
+      select o.id, u.n, o.channel, o.campaign_id, o.correlation_id, o.attempts, o.message_type, o.payload, o.token, o.whatsapp_message_id,
+        o.error_code, o.error_message, g.again,
+        case when g.again in ('spent', 'linked') then
+          greatest(g.delay, retry_delays[least(greatest(o.attempts, 1), cardinality(retry_delays))]) else g.delay end as delay,
+        case g.again
+          when 'spent' then o.attempts < least(g.tries, coalesce(o.max_attempts, retries) + 1)
+          when 'linked' then o.attempts < least(g.tries, coalesce(o.max_attempts, retries) + 1)
+                             and jsonb_path_exists(o.payload, '$.**.link')
+          when 'once' then not exists (select from waemitter.outbox_transitions t
+                                       where t.message_id = o.id and t.detail ? 'postponed')
+          when 'never' then false
+          else (select count(*) from waemitter.outbox_attempts a where a.message_id = o.id) < 20 end as resent
+      from unnest(v_ids, v_numbers) as u (id, n) join waemitter.outbox_messages o on o.id = u.id
+      join unnest(agains, tries, delays) with ordinality as g (again, tries, delay, n) on g.n = u.n),
+    kept as (
+      insert into waemitter.outbox_attempts (message_id, token, whatsapp_message_id)
+      select id, token, whatsapp_message_id from judged where resent and token is not null
+      on conflict (message_id, token) do update set whatsapp_message_id = excluded.whatsapp_message_id),
+    moved as (
+      update waemitter.outbox_messages o
+      set status = 'queued', available_at = v_now + coalesce(j.delay, 0) * interval '1 second', hold = null, due_at = null,
+          claimed_at = null, attempts = o.attempts - case when j.again in ('unspent', 'pair') and o.attempts > 0 then 1 else 0 end,
+          whatsapp_message_id = null, sent_at = null, failed_at = null
+      from judged j where o.id = j.id and j.resent),
+    told as (
+      insert into waemitter.outbox_transitions (message_id, at, from_status, to_status, detail)
+      select id, v_now, 'failed', 'queued', jsonb_strip_nulls(jsonb_build_object(
+               'code', error_code, 'reason', error_message, 'attempt', attempts, 'postponed', nullif(again = 'once', false)))
+      from judged where resent),
+    counted as (
+      insert into waemitter.campaign_changes (campaign_id, was, became, n)
+      select campaign_id, 'failed', 'queued', count(*) from judged where resent and campaign_id is not null group by 1)
+    select j.n, j.id, j.channel, j.correlation_id, j.attempts::integer, case when j.resent then coalesce(j.delay, 0) end,
+           case when j.message_type = 'template' then j.payload #>> '{template,name}' end,
+           case when j.message_type = 'template' then j.payload #>> '{template,language,code}' end
+    from judged j order by j.id;
+
+  select array_agg(u.id) into v_struck from unnest(v_ids, v_numbers) as u (id, n) where agains[u.n] = 'pair';
+  if v_struck is not null then perform waemitter.strike_pairs(v_struck, v_now); end if;
+  insert into waemitter.suppressions (channel, address, reason, source)
+    select distinct o.channel, waemitter.address(o.recipient), 'marketing_stop', 'status webhook'
+    from unnest(v_ids, v_numbers) as u (id, n) join waemitter.outbox_messages o on o.id = u.id
+    where suppressed[u.n] and waemitter.address(o.recipient) <> '' on conflict do nothing;
+  select array_agg(o.id), array_agg(classes[u.n]) into v_failed, v_classes
+  from unnest(v_ids, v_numbers) as u (id, n) join waemitter.outbox_messages o on o.id = u.id where o.status = 'failed';
+  if v_failed is not null then perform waemitter.bury_messages(v_failed, v_classes, 'status'); end if;
+  perform set_config('waemitter.quiet', '', true);
+end $$;
+
 -- What a notification, a wake or a daemon may have missed: lanes that came free unseen; holds whose barrier is gone; rows of
 -- a channel that is not there.
 create or replace function waemitter.sweep_outbox() returns integer language plpgsql as $$
-declare v_lanes bigint[]; v_strays integer;
+declare v_lanes bigint[]; v_strays bigint[];
 begin
   perform set_config('waemitter.quiet', 'on', true);
   select array_agg(id) into v_lanes from (
@@ -2007,10 +2221,22 @@ begin
   counted as (
     insert into waemitter.campaign_changes (campaign_id, was, became, n)
     select campaign_id, 'queued', 'failed', count(*) from moved where campaign_id is not null group by 1)
-  select count(*) into v_strays from moved;
+  select array_agg(id) into v_strays from moved;
   perform waemitter.count_changes();
+  if v_strays is not null then
+    perform waemitter.bury_messages(v_strays, array_fill('CHANNEL'::text, array[cardinality(v_strays)]), 'send');
+  end if;
+  -- a message that was queued once more and did not end by being sent
+  with ended as (
+    select d.id, coalesce(o.status, 'gone') as status
+    from waemitter.dead_letters d left join waemitter.outbox_messages o on o.id = d.message_id
+    where d.direction = 'outbound' and d.resolution_status = 'pending' and o.available_at is null
+    order by d.id limit 1000 for no key update of d skip locked)
+  update waemitter.dead_letters d set resolution_status = case
+      when e.status in ('sent', 'delivered', 'read') then 'resolved' when e.status = 'failed' then 'abandoned' else 'discarded' end
+  from ended e where d.id = e.id;
   perform set_config('waemitter.quiet', '', true);
-  return v_strays;
+  return coalesce(cardinality(v_strays), 0);
 end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -2190,7 +2416,7 @@ create or replace function waemitter.apply_parked_statuses(patience interval, ma
 returns table (status text, result text, n bigint, resolved bigint, doubled integer, freed integer, waiting boolean)
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 #variable_conflict use_column
-declare p record;
+declare p record; f record;
 begin
   with known as materialized (
     select s.id from waemitter.parked_statuses s
@@ -2207,6 +2433,12 @@ begin
       from waemitter.apply_statuses(message_ids => p.message_ids, tokens => p.tokens, wamids => p.wamids, words => p.words,
         times => p.times, codes => p.codes, reasons => p.reasons, categories => p.categories, billables => p.billables,
         heard => true) a;
+    select array_agg(o.id) as ids into f from waemitter.outbox_messages o
+      where o.whatsapp_message_id = any (p.wamids) and o.status = 'failed'
+        and not exists (select from waemitter.dead_letters d where d.message_id = o.id and d.direction = 'outbound');
+    if f.ids is not null then
+      perform waemitter.bury_messages(f.ids, array_fill('FAIL'::text, array[cardinality(f.ids)]), 'status');
+    end if;
   end if;
   return query
     with old as materialized (
@@ -2283,6 +2515,7 @@ begin
     grant select, insert on waemitter.outbox_transitions, waemitter.outbox_attempts to waemitter_app;
     grant insert on waemitter.campaign_changes to waemitter_app;
     grant select on waemitter.campaigns to waemitter_app;
+    grant select, update (resolution_status, retry_count) on waemitter.dead_letters to waemitter_app;
     if not exists (select from pg_policies where schemaname = 'waemitter' and policyname = 'application') then
       create policy application on waemitter.outbox_messages to waemitter_app
         using (enqueued_by = current_user) with check (enqueued_by = current_user);
@@ -2295,6 +2528,9 @@ begin
       create policy application on waemitter.channels for select to waemitter_app using (true);
       create policy application on waemitter.campaigns for select to waemitter_app using (true);
       create policy application on waemitter.campaign_changes for insert to waemitter_app with check (true);
+      create policy application on waemitter.dead_letters to waemitter_app
+        using (exists (select from waemitter.outbox_messages o where o.id = message_id))
+        with check (exists (select from waemitter.outbox_messages o where o.id = message_id));
     end if;
   end if;
 end $$;

@@ -15,11 +15,15 @@ import orjson
 
 from tests.observing import Observed, observing
 from waemitter.inbox.effects import Effects, FieldHandler
+from waemitter.inbox.failures import Failures
 from waemitter.inbox.journal.records import Entry
 from waemitter.inbox.journal.store import JournalStore
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore
+from waemitter.outbox.channels.store import ChannelStore
+from waemitter.outbox.letters.store import LetterStore
 from waemitter.outbox.message import Echo
+from waemitter.outbox.retry import Patience
 from waemitter.outbox.store import OutboxStore
 
 NUMBER = "330900000000007"
@@ -95,9 +99,17 @@ async def opened(
         await pool.execute("update waemitter.channels set phone_number_id = $1", NUMBER)
         with observing() as observed:
             inbox = InboxStore(pool)
+            failures = Failures(
+                LetterStore(pool),
+                ChannelStore(pool),
+                events=observed.events,
+                patience=Patience(max_attempts=5, delays=(60.0, 120.0), grace=60),
+                jitter=lambda: 1.0,
+                requeued=lambda: None,
+            )
             splitter = Splitter(
                 inbox,
-                Effects(inbox, OutboxStore(pool), fields=fields),
+                Effects(inbox, OutboxStore(pool), failures, fields=fields),
                 events=observed.events,
                 lanes_freed=lambda: freed.append(True),
                 parked=lambda: parked.append(True),

@@ -1,8 +1,8 @@
 """The composition root: settings become resources, resources become services, services are supervised.
 
     resources   opened in this order, closed in the reverse: pool ▸ HTTP session
-    services    doorbell · gears · one sender a channel · reconciler · receiver (web server, journal) · presence · drainer ·
-                splitter · parked
+    services    doorbell · gears · one sender a channel · probe · reconciler · receiver (web server, journal) · presence ·
+                drainer · splitter · parked
 
 A stop runs through them as it should: /health/ready turns 503 at once, the web server drains, loops claim no more, what is in
 flight is settled, what was not begun is given back, and only then the pool closes.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
@@ -26,6 +25,7 @@ from waemitter import __version__
 from waemitter.db import schema
 from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
+from waemitter.inbox.failures import Failures
 from waemitter.inbox.journal.drainer import Drainer
 from waemitter.inbox.journal.spool import Spool
 from waemitter.inbox.journal.store import JournalStore
@@ -37,15 +37,17 @@ from waemitter.observe import logging
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
 from waemitter.outbox.campaigns.store import CampaignStore
+from waemitter.outbox.channels.probe import Probe
+from waemitter.outbox.channels.store import ChannelStore
 from waemitter.outbox.intake.store import IntakeStore
+from waemitter.outbox.letters.store import LetterStore
 from waemitter.outbox.reconciler import Reconciler
-from waemitter.outbox.retry import Patience
 from waemitter.outbox.sender import Sender, Sending
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.doorbell import Doorbell
 from waemitter.runtime.gears import GEARS, Gears
 from waemitter.runtime.lag import watch_lag
-from waemitter.runtime.supervise import Service, Stop, supervise
+from waemitter.runtime.supervise import Service, Stop, causes_of, place_of, supervise
 from waemitter.settings import ChannelSettings, Settings
 from waemitter.web.api.assembly import outbox_api
 from waemitter.web.app import Parts
@@ -90,13 +92,12 @@ async def run_daemon(
             try:
                 drained = await supervise(daemon.services(started), stop)
             except BaseExceptionGroup as group:
-                causes = _causes(group)
+                causes = causes_of(group)
                 if len(causes) == 1 and isinstance(causes[0], WaemitterError):
                     raise causes[0] from None  # it says what to do, and has its exit code
                 for error in causes:
-                    events.daemon_crashed(
-                        error=f"{type(error).__name__}: {error}", where=_where(error)
-                    )
+                    words = f"{type(error).__name__}: {error}"
+                    events.daemon_crashed(error=words, where=place_of(error))
                 return CRASHED
     if not drained:
         events.grace_ran_out()
@@ -127,6 +128,8 @@ class _Daemon:
         self.sending = 0
         self.drained = asyncio.Event()
         self.outbox = OutboxStore(pool)
+        self.channels = ChannelStore(pool)
+        self.letters = LetterStore(pool)
         self.inbox = InboxStore(pool)
         listen = settings.database.listen_url or settings.database.url
         self.doorbell = Doorbell(
@@ -176,16 +179,23 @@ class _Daemon:
                 pair_seconds=channel.pair_seconds,
                 pair_burst=channel.pair_burst,
             )
+            if await self.channels.introduce(channel.name, token_hash=channel.token_hash):
+                self.events.channel_resumed(channel=channel.name)
         await self.presence.begin()
 
     def services(self, started: float) -> dict[str, Service]:
+        clients = {channel.name: self._client(channel) for channel in self.settings.channels}
         senders = {
-            f"sender {channel.name}": self._until_drained(self._sender(channel).run)
+            f"sender {channel.name}": self._until_drained(
+                self._sender(channel, clients[channel.name]).run
+            )
             for channel in self.settings.channels
         }
         self.sending = len(senders)
+        probe = Probe(self.channels, clients, events=self.events, jitter=_jitter)
         reconciler = Reconciler(
             self.outbox,
+            self.letters,
             events=self.events,
             sweep_interval=self.settings.outbox.sweep_interval,
             clock=time.monotonic,
@@ -202,6 +212,7 @@ class _Daemon:
             "doorbell": self.doorbell.run,
             "gears": self.gears.run,
             **senders,
+            "probe": probe.run,
             "reconciler": reconciler.run,
             "receiver": lambda stop: self._receive(stop, started),
             **drainers,
@@ -222,9 +233,9 @@ class _Daemon:
 
         return run
 
-    def _sender(self, channel: ChannelSettings) -> Sender:
+    def _client(self, channel: ChannelSettings) -> GraphClient:
         outbox = self.settings.outbox
-        client = GraphClient(
+        return GraphClient(
             self.session,
             base_url=self.settings.whatsapp.api_url,
             phone_number_id=channel.phone_number_id or "",
@@ -232,9 +243,13 @@ class _Daemon:
             total_timeout=outbox.request_timeout,
             connect_timeout=outbox.connect_timeout,
         )
+
+    def _sender(self, channel: ChannelSettings, client: GraphClient) -> Sender:
+        outbox = self.settings.outbox
         return Sender(
             channel.name,
             store=self.outbox,
+            channels=self.channels,
             client=client,
             gears=self.gears,
             bell=self.doorbell.bell(OUTBOX),
@@ -247,20 +262,25 @@ class _Daemon:
                 request_timeout=outbox.request_timeout,
                 unconfirmed_policy=channel.unconfirmed_policy,
                 sweep_interval=outbox.sweep_interval,
-                patience=Patience(
-                    max_attempts=outbox.max_attempts,
-                    delays=outbox.retry_delays,
-                    grace=outbox.unconfirmed_grace,
-                ),
+                patience=outbox.patience,
             ),
             clock=time.monotonic,
             jitter=_jitter,
         )
 
     def _splitting(self) -> dict[str, Service]:
+        failures = Failures(
+            self.letters,
+            self.channels,
+            events=self.events,
+            patience=self.settings.outbox.patience,
+            jitter=_jitter,
+            requeued=lambda: self.doorbell.ring(OUTBOX),
+        )
         return inbox_services(
             self.inbox,
             self.outbox,
+            failures,
             fields={},
             events=self.events,
             bell=self.doorbell.bell(INBOX),
@@ -366,17 +386,3 @@ def _secret(value: object | None) -> str | None:
         return None
     text: str = value.get_secret_value()  # type: ignore[attr-defined] # SecretStr, or a Dsn
     return text
-
-
-def _causes(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _causes(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
-
-
-def _where(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return (
-        f"{frames[-1].name}, line {frames[-1].lineno} of {frames[-1].filename}" if frames else "?"
-    )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.observing import Attempt, observing
+from waemitter.observe import channel_events, journal_events, outbox_events
 from waemitter.observe import events as events_module
-from waemitter.observe import journal_events, outbox_events
 from waemitter.observe.events import Events
 from waemitter.observe.logging import LIBRARY_EVENT
 
@@ -64,7 +64,19 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "settled_stale": lambda e: e.settled_stale(channel="default", count=1),
     "channel_unknown": lambda e: e.channel_unknown(count=3),
     "slot_missed": lambda e: e.slot_missed(channel="default", count=2),
-    "channel_paused": lambda e: e.channel_paused(channel="default", reason="PAUSE_ACCOUNT"),
+    "delivery_failed": lambda e: e.delivery_failed(
+        **ATTEMPT, error_class="FAIL", error_code=131026, delay=None
+    ),
+    "letters_sampled": lambda e: e.letters_sampled({("outbound", "abandoned"): 3}),
+    "channel_paused": lambda e: e.channel_paused(
+        channel="default", reason="THROTTLE_APP", seconds=60
+    ),
+    "channel_probed": lambda e: e.channel_probed(
+        channel="default", sends=False, detail="BLOCKED; WABA: Payment issue"
+    ),
+    "template_held": lambda e: e.template_held(
+        channel="default", template="order_shipped", reason="Template is paused"
+    ),
     "channel_resumed": lambda e: e.channel_resumed(channel="default"),
     "webhook_verified": lambda e: e.webhook_verified(),
     "webhook_accepted": lambda e: e.webhook_accepted(source="whatsapp", bytes=731, took=0.004217),
@@ -121,7 +133,7 @@ def test_the_docs_show_what_the_event_really_logs(name):
 def test_the_docs_know_no_event_that_is_gone():
     literals = {
         node.value
-        for module in (events_module, outbox_events, journal_events)
+        for module in (events_module, outbox_events, journal_events, channel_events)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

@@ -14,7 +14,9 @@ from waemitter.db import schema
 from waemitter.db.embedded import EmbeddedPostgres
 from waemitter.db.pool import open_connection
 from waemitter.db.schema import Connection
-from waemitter.outbox.retry import Outcome
+from waemitter.outbox.channels.store import ChannelStore, Template
+from waemitter.outbox.letters.store import Chosen, FailureUpdate, LetterStore
+from waemitter.outbox.retry import Again, Outcome, Patience
 from waemitter.runtime import doorbell, gears
 
 MINE = "select waemitter.send_text('+14155550123', 'Hello', idempotency_key => $1)"
@@ -65,7 +67,6 @@ async def test_the_daemons_role_can_do_all_that_the_daemon_does(dsn: str) -> Non
         await store.sweep()
         assert await store.retry([lost]) == [lost]
         assert await store.cancel([lost]) == [lost]
-        await store.pause("other", seconds=5, reason="test")
 
         assert await store.get(1) is not None
         assert {channel.name for channel in await store.channels()} == {"default", "other"}
@@ -76,6 +77,32 @@ async def test_the_daemons_role_can_do_all_that_the_daemon_does(dsn: str) -> Non
             await connection.execute(gears.END_PATROL)
             horizon = await connection.fetchval(gears.HORIZON)
             assert not await connection.fetchval(gears.OLDER_WRITERS, horizon)
+
+
+async def test_the_daemons_role_pauses_channels_and_buries_messages(dsn: str) -> None:
+    async with outbox_at(dsn, role="waemitter_daemon") as outbox:
+        channels, letters = ChannelStore(outbox.pool), LetterStore(outbox.pool)
+        assert await channels.pause(channel="default", seconds=5, reason="test") == ["default"]
+        assert await channels.resume(channel="default") == ["default"]
+        assert not await channels.introduce("default", token_hash="hash")
+        assert await channels.due_probes(["default"]) == []
+        await channels.hold(Template("default", "hello", ""), reason="test", seconds=5)
+        assert await channels.release(Template("default", "hello", "")) == 0
+        await channels.suppress(channel="default", recipient="+14155550123", source="test")
+        assert len(await channels.list()) == 1
+
+        await outbox.put(recipient="+14155550124")
+        doomed = await outbox.claim_one()
+        await outbox.settle(doomed, Outcome.FAILED, code=100, reason="test", error_class="FAIL")
+        (letter,) = await letters.list(Chosen(), limit=10)
+        assert await letters.retry([letter["id"]]) == [letter["id"]]
+        assert await letters.discard([letter["id"]]) == [letter["id"]]
+        failure = FailureUpdate(
+            doomed.id, doomed.token, None, 100, "FAIL", Again.NEVER, None, 0.0, suppress=True
+        )
+        patience = Patience(max_attempts=5, delays=(60,), grace=60)
+        async with outbox.pool.acquire() as connection, connection.transaction():
+            assert not await letters.apply_failures(connection, [failure], patience=patience)
 
 
 async def test_an_application_enqueues_and_sees_its_own_only(outbox: Outbox) -> None:

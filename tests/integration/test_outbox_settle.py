@@ -186,6 +186,7 @@ async def lose_its_lease(outbox: Outbox) -> Attempt:
         (Outcome.FAILED, "failed"),
         (Outcome.RETRY, "queued"),
         (Outcome.DEFER, "queued"),
+        (Outcome.POSTPONE, "queued"),
         (Outcome.RELEASE, "queued"),
     ],
 )
@@ -276,7 +277,7 @@ async def test_one_batch_may_hold_every_outcome(outbox: Outbox) -> None:
     )
 
     assert [(await outbox.row(message))["status"] for message in messages] == [
-        "sent", "sent", "queued", "queued", "queued", "failed", "unconfirmed",
+        "sent", "sent", "queued", "queued", "queued", "queued", "queued", "failed", "unconfirmed",
     ]  # fmt: skip
 
 

@@ -76,10 +76,10 @@ def test_rows_given_back_are_counted_each(observed):
 
 
 def test_a_pause_is_counted_by_a_closed_set_and_logged_in_full(observed):
-    observed.events.channel_paused(channel="default", reason="the number is on holiday")
+    observed.events.channel_paused(channel="default", reason="the number is on holiday", seconds=60)
     assert observed.lines()[0]["reason"] == "the number is on holiday"
     assert observed.value("channel_paused", channel="default", reason="other") == 1
-    observed.events.channel_paused(channel="default", reason="PAUSE_ACCOUNT")
+    observed.events.channel_paused(channel="default", reason="PAUSE_ACCOUNT", seconds=60)
     assert observed.value("channel_paused", channel="default", reason="pause_account") == 1
     observed.events.channel_resumed(channel="default")
     assert observed.value("channel_paused", channel="default", reason="pause_account") == 0

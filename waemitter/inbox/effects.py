@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
+from waemitter.inbox.failures import Failure, Failures, Notice
 from waemitter.inbox.store import (
     Answer,
     Connection,
@@ -67,6 +68,7 @@ class Found(NamedTuple):
 class Heard(NamedTuple):
     update: StatusUpdate
     echo: Echo | None
+    failure: Failure | None
 
 
 @dataclass(slots=True)
@@ -94,12 +96,14 @@ class Effects:
         self,
         store: InboxStore,
         outbox: OutboxStore,
+        failures: Failures,
         *,
         fields: Mapping[str, FieldHandler],
     ) -> None:
         """`fields`: what a change of that field causes; a field that is not there is counted, and stays in the journal."""
         self._store = store
         self._outbox = outbox
+        self._failures = failures
         self._fields = fields
 
     async def apply(self, connection: Connection, found: Sequence[Found]) -> Outcome:
@@ -111,7 +115,6 @@ class Effects:
         await self._receive(connection, found, outcome)
         await self._change(connection, found, outcome)
         await self._follow_statuses(connection, found, outcome)
-        outcome.kinds["error"] += sum(isinstance(each.item, ErrorNotice) for each in found)
         return outcome
 
     async def bury(self, connection: Connection, found: Found, error: Exception) -> Outcome:
@@ -192,6 +195,11 @@ class Effects:
             (heard.update for heard in outcome.heard), key=lambda update: update.message_id or 0
         )
         outcome.applied = await self._outbox.apply_statuses(connection, updates)
+        failures = [heard.failure for heard in outcome.heard if heard.failure is not None]
+        notices = [_notice(each.item) for each in found if isinstance(each.item, ErrorNotice)]
+        outcome.kinds["error"] += len(notices)
+        if failures or notices:
+            outcome.tell.append(await self._failures.apply(connection, failures, notices))
 
     async def _put_aside(
         self, connection: Connection, found: Sequence[tuple[Found, str]], outcome: Outcome
@@ -305,7 +313,12 @@ def _heard(status: Status) -> Heard:
         category=status.pricing_category,
         billable=status.billable,
     )
-    return Heard(update, echo)
+    failure = Failure(update, status.phone_number_id, refused) if refused else None
+    return Heard(update, echo, failure)
+
+
+def _notice(item: ErrorNotice) -> Notice:
+    return Notice(item.phone_number_id, classify_status_error(item.errors))
 
 
 def _document(found: Found) -> dict[str, Any]:

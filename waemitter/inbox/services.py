@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from waemitter.inbox.effects import Effects, FieldHandler
+from waemitter.inbox.failures import Failures
 from waemitter.inbox.parked import ParkedStatuses
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore
@@ -17,9 +18,10 @@ from waemitter.runtime.supervise import Service
 ONE: Final = 1  # batch at a time: its size is the statement's
 
 
-def inbox_services(
+def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     store: InboxStore,
     outbox: OutboxStore,
+    failures: Failures,
     *,
     fields: Mapping[str, FieldHandler],
     events: Events,
@@ -44,7 +46,7 @@ def inbox_services(
 
     splitter = Splitter(
         store,
-        Effects(store, outbox, fields=fields),
+        Effects(store, outbox, failures, fields=fields),
         events=events,
         lanes_freed=lanes_freed,
         parked=parked.ring,

@@ -114,7 +114,7 @@ class Splitter:
             self._events.webhook_malformed(source=source, reason=reason)
         for error in outcome.buried:
             self._events.webhook_item_failed(source=source, error=error)
-        for update, echo in outcome.heard:
+        for update, echo, _ in outcome.heard:
             self._events.status_heard(
                 status=update.word,
                 message_id=echo.message_id if echo else None,

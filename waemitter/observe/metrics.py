@@ -25,7 +25,12 @@ MESSAGE_STATUSES: Final = (
     *("failed", "cancelled", "expired", "suppressed"),
 )
 RESOLUTIONS: Final = ("confirmed", "failed", "resent", "held", "duplicate", OTHER)
-PAUSE_REASONS: Final = ("operator", "pause_number", "pause_account", "throttle_app", OTHER)
+PAUSE_REASONS: Final = (
+    *("operator", "pause_number", "pause_account", "throttle_number", "throttle_app"),
+    OTHER,
+)
+DIRECTIONS: Final = ("inbound", "outbound")
+LETTER_STATUSES: Final = ("pending", "resolved", "abandoned", "discarded")
 STATUSES: Final = ("sent", "delivered", "read", "played", "failed", OTHER)
 STATUS_RESULTS: Final = ("applied", "stale", "parked", "unknown", OTHER)
 SOURCES: Final = ("whatsapp", "chatwoot", "outbox", OTHER)
@@ -105,6 +110,9 @@ class Metrics:
         self.channel_paused = new(
             Gauge, "channel_paused", "1 while the channel is paused.", "channel", "reason"
         )
+        self.dead_letters = new(
+            Gauge, "dead_letters", "Dead letters, in and out.", "direction", "status"
+        )
         self.status_updates = new(
             Counter,
             "status_updates_total",
@@ -163,6 +171,9 @@ class Metrics:
         for status in STATUSES:
             for result in STATUS_RESULTS[:-1]:
                 self.status_updates.labels(status, result)
+        for direction in DIRECTIONS:
+            for status in LETTER_STATUSES:
+                self.dead_letters.labels(direction, status)
         for resolution in RESOLUTIONS[:-1]:
             self.outbox_unconfirmed.labels(resolution)
 

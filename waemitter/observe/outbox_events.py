@@ -7,9 +7,11 @@ from typing import Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
+from waemitter.observe.channel_events import ChannelEvents, pause_reason
 from waemitter.observe.metrics import (
+    DIRECTIONS,
+    LETTER_STATUSES,
     MESSAGE_STATUSES,
-    PAUSE_REASONS,
     RESOLUTIONS,
     Metrics,
     closed,
@@ -18,7 +20,7 @@ from waemitter.observe.metrics import (
 Resolution: TypeAlias = Literal["confirmed", "failed", "resent", "held", "duplicate"]
 
 
-class OutboxEvents:
+class OutboxEvents(ChannelEvents):
     def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:
         self._metrics = metrics
         self._log = logger.bind()
@@ -38,7 +40,7 @@ class OutboxEvents:
             metrics.outbox_messages.labels(channel, status).set(messages.get(status, 0))
         metrics.outbox_oldest_due_age.labels(channel).set(oldest_due_age)
         metrics.rate_limit_tokens.labels(channel).set(tokens)
-        metrics.pause(channel, paused and _pause_reason(paused))
+        metrics.pause(channel, paused and pause_reason(paused))
         self._log.debug(
             "OUTBOX_SAMPLED",
             channel=channel,
@@ -137,6 +139,40 @@ class OutboxEvents:
             msg="The message will not be tried again",
         )
 
+    def delivery_failed(
+        self,
+        *,
+        channel: str,
+        message_id: int,
+        correlation_id: str | None,
+        attempt: int,
+        error_class: str,
+        error_code: int | None,
+        delay: float | None,
+    ) -> None:
+        """`delay`: until the message is sent again; None when it never is. Counted as a status that was applied."""
+        self._log.warning(
+            "OUTBOX_DELIVERY_FAILED",
+            channel=channel,
+            message_id=message_id,
+            correlation_id=correlation_id,
+            attempt=attempt,
+            error_class=error_class,
+            error_code=error_code,
+            delay=None if delay is None else round(delay, 3),
+            msg="Meta accepted the message, and gave it up",
+        )
+
+    def letters_sampled(self, letters: Mapping[tuple[str, str], int]) -> None:
+        """`letters`: how many there are, by direction and status."""
+        for direction in DIRECTIONS:
+            for status in LETTER_STATUSES:
+                count = letters.get((direction, status), 0)
+                self._metrics.dead_letters.labels(direction, status).set(count)
+        self._log.debug(
+            "DEAD_LETTERS_SAMPLED", count=sum(letters.values()), msg="The dead letters were counted"
+        )
+
     def unconfirmed(
         self,
         *,
@@ -200,17 +236,3 @@ class OutboxEvents:
             count=count,
             msg="Messages were given back unstarted; no attempt was spent",
         )
-
-    def channel_paused(self, *, channel: str, reason: str) -> None:
-        """`reason`: `operator` or an error class; a free text is counted as `other`."""
-        self._metrics.pause(channel, _pause_reason(reason))
-        self._log.warning("CHANNEL_PAUSED", channel=channel, reason=reason, msg="Sending paused")
-
-    def channel_resumed(self, *, channel: str) -> None:
-        self._metrics.pause(channel, None)
-        self._log.info("CHANNEL_RESUMED", channel=channel, msg="Sending resumed")
-
-
-def _pause_reason(reason: str) -> str:
-    """The class alone: what stands behind a colon is for people."""
-    return closed(reason.partition(":")[0].strip().lower(), PAUSE_REASONS)

@@ -8,6 +8,7 @@ from typing import Final
 
 from waemitter.errors import DatabaseUnreachable
 from waemitter.observe.events import Events
+from waemitter.outbox.letters.store import LetterStore
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.supervise import Stop
 
@@ -19,6 +20,7 @@ class Reconciler:
     def __init__(
         self,
         store: OutboxStore,
+        letters: LetterStore,
         *,
         events: Events,
         sweep_interval: float,
@@ -27,6 +29,7 @@ class Reconciler:
     ) -> None:
         """`sweep_interval` in seconds; `clock` in seconds, monotonic; `jitter()` gives a factor near 1."""
         self._store = store
+        self._letters = letters
         self._events = events
         self._sweep_interval = sweep_interval
         self._clock = clock
@@ -56,6 +59,10 @@ class Reconciler:
     async def _measure(self) -> float:
         """Seconds it took."""
         started = self._clock()
+        piles = await self._letters.piles()
+        self._events.letters_sampled(
+            {(pile.direction, pile.status): pile.letters for pile in piles}
+        )
         depth = await self._store.depth()
         for channel in await self._store.channels():
             mine = [found for found in depth if found.channel == channel.name]

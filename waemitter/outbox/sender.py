@@ -2,6 +2,7 @@
 
     DueLoop ── claim ──▶ claim_messages()          rows with their send slots, leased
        └────── work ───▶ render ▶ GraphClient.send ▶ classify ▶ decide ▶ Settler
+                                                        └──────▶ consequence ▶ pause, hold a template, suppress
 
 A channel has its own loop, so that a limited, paused or failing one never holds up another.
 """
@@ -12,11 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+import orjson
+
 from waemitter.errors import DatabaseUnreachable, PayloadError
 from waemitter.observe.events import Events
 from waemitter.outbox.bucket import FlightWindow, ServerClock, missed
+from waemitter.outbox.channels.store import ChannelStore, Template
 from waemitter.outbox.message import Attempt, Echo
-from waemitter.outbox.retry import Decision, Outcome, Patience, decide
+from waemitter.outbox.retry import Decision, Outcome, Patience, Pause, consequence, decide
 from waemitter.outbox.settler import Settler
 from waemitter.outbox.store import Applied, Claimed, OutboxStore, Settlement
 from waemitter.runtime.doorbell import Bell
@@ -29,6 +33,9 @@ from waemitter.whatsapp.requests import render
 
 HORIZON: Final = 0.2  # seconds of send slots in one claim
 RESERVE: Final = 0.1  # seconds of work that may be leased ahead where there is no limit
+KEPT_STILL: Final = (
+    60.0  # seconds at the most for which a pause holds here alone, when it could not be written
+)
 MARGIN: Final = 0.5  # seconds between the end of the last possible request and the end of its lease
 
 
@@ -64,6 +71,7 @@ class Sender:
         channel: str,
         *,
         store: OutboxStore,
+        channels: ChannelStore,
         client: Client,
         gears: Gears,
         bell: Bell,
@@ -75,6 +83,7 @@ class Sender:
         """`clock` in seconds, monotonic; `jitter()` gives a factor near 1."""
         self._channel = channel
         self._store = store
+        self._channels = channels
         self._client = client
         self._gears = gears
         self._bell = bell
@@ -87,6 +96,7 @@ class Sender:
         self._limited = True
         self._paused_until = float("-inf")
         self._pause_written_at: float | None = None
+        self._held_until: dict[Template, float] = {}
         self._settler: Final = Settler(
             store,
             requeued=bell.ring,
@@ -184,7 +194,7 @@ class Sender:
             )
         except PayloadError as error:
             self._tell_failure(attempt, error_class="PAYLOAD", code=None, reason=str(error))
-            return Decision(Outcome.FAILED, reason=str(error))
+            return Decision(Outcome.FAILED, reason=str(error), error_class="PAYLOAD")
         pickup = started - self._server.ours(attempt.due) if attempt.number == 1 else None
         if not self._sending.enabled:
             self._tell_sent(attempt, took=0.0, pickup=pickup, dry_run=True)
@@ -203,8 +213,7 @@ class Sender:
         )
         if isinstance(answer, Refused):
             self._tell_refusal(attempt, answer, decision)
-            if decision.pause is not None:
-                await self._pause(decision.pause, answer)
+            await self._heed(attempt, answer)
         else:
             self._tell_sent(attempt, took=now - started, pickup=pickup, dry_run=False)
         return decision
@@ -283,17 +292,58 @@ class Sender:
                     delay=decision.delay or 0.0,
                 )
 
-    async def _pause(self, seconds: float, answer: Refused) -> None:
-        """Stop the whole channel, once for all the messages that learn of it at the same time."""
+    async def _heed(self, attempt: Attempt, answer: Refused) -> None:
+        """Do what a refusal asks for beyond its message. Without the database the next refusal asks again."""
+        asked = consequence(answer)
+        try:
+            if asked.pause is not None:
+                await self._pause(asked.pause, answer)
+            if asked.hold is not None:
+                await self._hold(attempt, answer, asked.hold)
+            if asked.suppress:
+                await self._channels.suppress(
+                    channel=self._channel, recipient=attempt.recipient, source=f"code {answer.code}"
+                )
+        except DatabaseUnreachable as error:
+            self._events.database_lost(error=str(error))
+
+    async def _pause(self, pause: Pause, answer: Refused) -> None:
+        """Stop the channel, once for all the messages that learn of it at the same time; with others of its account."""
         now = self._clock()
+        seconds = min(pause.seconds, KEPT_STILL)
         if self._paused_until >= now + seconds / 2:
             return
         self._paused_until = now + seconds
-        self._events.channel_paused(channel=self._channel, reason=answer.error_class)
-        try:
-            await self._store.pause(
-                self._channel, seconds=seconds, reason=f"{answer.error_class}: {answer.message}"
+        paused = await self._channels.pause(
+            channel=self._channel,
+            seconds=pause.seconds,
+            reason=f"{answer.error_class}: {answer.message}",
+            account=pause.account,
+        )
+        self._pause_written_at = self._clock()
+        for channel in paused:
+            self._events.channel_paused(
+                channel=channel, reason=answer.error_class, seconds=pause.seconds
             )
-            self._pause_written_at = self._clock()
-        except DatabaseUnreachable as error:  # this daemon keeps still by itself
-            self._events.database_lost(error=str(error))
+
+    async def _hold(self, attempt: Attempt, answer: Refused, seconds: float) -> None:
+        """Hold the message's template, once for all the messages that learn of it at the same time."""
+        template = _template(self._channel, attempt)
+        now = self._clock()
+        if template is None or self._held_until.get(template, now) > now:
+            return
+        self._held_until = {each: at for each, at in self._held_until.items() if at > now}
+        self._held_until[template] = now + self._sending.request_timeout
+        await self._channels.hold(
+            template, reason=f"{answer.error_class}: {answer.message}", seconds=seconds
+        )
+        self._events.template_held(
+            channel=self._channel, template=template.name, reason=answer.message
+        )
+
+
+def _template(channel: str, attempt: Attempt) -> Template | None:
+    if attempt.message_type != "template":
+        return None
+    template = orjson.loads(attempt.payload)["template"]
+    return Template(channel, template["name"], template["language"]["code"])

@@ -20,7 +20,14 @@ LONGEST_BACKOFF: Final = 2.0
 LAST_WORD: Final = 1.0  # seconds
 
 BACK_IN_QUEUE: Final = frozenset(
-    {Outcome.RETRY, Outcome.DEFER, Outcome.PAIR, Outcome.RELEASE, Outcome.UNCONFIRMED}
+    {
+        Outcome.RETRY,
+        Outcome.DEFER,
+        Outcome.PAIR,
+        Outcome.POSTPONE,
+        Outcome.RELEASE,
+        Outcome.UNCONFIRMED,
+    }
 )
 
 

@@ -158,7 +158,7 @@ class OutboxStore:
     SETTLE: Final = """
         select stale, woken
         from waemitter.settle_messages(ids => $1, tokens => $2, outcomes => $3, wamids => $4, delays => $5, codes => $6,
-                                       reasons => $7)
+                                       reasons => $7, classes => $8)
     """
 
     async def settle(self, settlements: Sequence[Settlement]) -> Settled:
@@ -174,6 +174,7 @@ class OutboxStore:
                 [decision.delay for decision in decisions],
                 [decision.code for decision in decisions],
                 [decision.reason for decision in decisions],
+                [decision.error_class for decision in decisions],
             )
         assert record is not None  # noqa: S101 the function returns exactly one row
         return Settled(*record)
@@ -230,16 +231,6 @@ class OutboxStore:
         limits = (messages_per_second, pair_seconds, pair_burst)
         with outages():
             await self._pool.execute(self.ENSURE_CHANNEL, name, phone_number_id, *limits)
-
-    PAUSE: Final = """
-        update waemitter.channels
-        set paused_until = clock_timestamp() + $2 * interval '1 second', pause_reason = $3
-        where name = $1 and (paused_until is null or paused_until < clock_timestamp() + $2 * interval '1 second')
-    """
-
-    async def pause(self, channel: str, *, seconds: float, reason: str) -> None:
-        with outages():
-            await self._pool.execute(self.PAUSE, channel, seconds, reason)
 
     SWEEP: Final = "select waemitter.sweep_outbox()"
 

@@ -8,6 +8,7 @@ database pool reconnect in place.
 import asyncio
 import contextlib
 import signal
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -120,3 +121,19 @@ async def _guard(name: str, service: Service, stop: Stop) -> None:
         raise ServiceExited(name) from error
     if not stop.requested.is_set():
         raise ServiceExited(name)
+
+
+def causes_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """What `supervise` raised, without the groups around it."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += causes_of(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def place_of(error: BaseException) -> str:
+    """The line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        f"{frames[-1].name}, line {frames[-1].lineno} of {frames[-1].filename}" if frames else "?"
+    )

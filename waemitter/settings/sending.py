@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
+from waemitter.outbox.retry import Patience
 from waemitter.settings.durations import Duration, Durations
 from waemitter.settings.metadata import Group, setting
 from waemitter.settings.values import (
@@ -20,6 +22,7 @@ from waemitter.settings.values import (
     lowered,
 )
 
+UndeliveredPolicy = Annotated[Literal["fail", "defer"], BeforeValidator(lowered)]
 UnconfirmedPolicy = Annotated[Literal["retry", "hold"], BeforeValidator(lowered)]
 
 
@@ -116,9 +119,23 @@ class OutboxSettings(Group):
     unconfirmed_policy: UnconfirmedPolicy = setting(
         "retry", "When no status webhook came: `retry` sends again, `hold` leaves it to a person."
     )
+    undelivered_policy: UndeliveredPolicy = setting(
+        "fail",
+        "When Meta chose not to deliver a message (131049, the limit of marketing messages per "
+        "user): `fail`, or `defer` to send it once more, a day later.",
+    )
     sweep_interval: Duration = setting(
         60.0, "How often rows are looked for that no notification told of.", gt=0
     )
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(
+            max_attempts=self.max_attempts,
+            delays=self.retry_delays,
+            grace=self.unconfirmed_grace,
+            postpone=self.undelivered_policy == "defer",
+        )
 
 
 class ChannelLimits(Group):
@@ -178,3 +195,10 @@ class ChannelSettings(Group):
     pair_seconds: float | None
     pair_burst: int | None
     unconfirmed_policy: UnconfirmedPolicy
+
+    @property
+    def token_hash(self) -> str | None:
+        """What tells a new token from the old one, and which channels share one."""
+        if self.access_token is None:
+            return None
+        return hashlib.sha256(self.access_token.get_secret_value().encode()).hexdigest()[:16]

@@ -2,7 +2,8 @@
 
 The judgement is data: `error_codes.json` has one row for each code, or range of codes, that Meta
 is known to answer with. A row's `class` says what to do, `tries` the most tries that make sense,
-`hold` the seconds to wait at least, `subcode` narrows the code, and `where` tells how the error
+`hold` the seconds to wait at least (for a template: to hold it), `linked` that a link may work the
+next time and an uploaded file will not, `subcode` narrows the code, and `where` tells how the error
 has been seen to arrive. Meta's own advice is to branch on the code and to show the details:
 titles change, and the HTTP status differs between reports of the same code (131056 comes as 400
 and as 429), so it only counts where no known code does.
@@ -45,7 +46,7 @@ class ErrorClass(StrEnum):
     """This message will never go out as it is."""
 
     FAIL_TEMPLATE = "FAIL_TEMPLATE"
-    """No message with this template will go out for now."""
+    """No message with this template will go out for now: hold them all."""
 
     PAUSE_NUMBER = "PAUSE_NUMBER"
     """The number cannot send until somebody repairs it. The try does not count."""
@@ -82,7 +83,8 @@ class Refused:
     """Meta did not take the message over, or nobody can say whether it did.
 
     `max_tries` counts the first try too; None leaves it to the message. `hold` is in seconds, None
-    leaves the wait to the caller. `suppress` asks for the recipient to be opted out of marketing.
+    leaves the wait to the caller. `suppress` asks for the recipient to be opted out of marketing;
+    `linked` says that only media given by a link is worth another try.
     `message` is fit for a log: at most 500 characters, without phone numbers.
     """
 
@@ -92,6 +94,7 @@ class Refused:
     max_tries: int | None = None
     hold: float | None = None
     suppress: bool = False
+    linked: bool = False
 
 
 class Rule(NamedTuple):
@@ -101,6 +104,7 @@ class Rule(NamedTuple):
     max_tries: int | None = None
     hold: float | None = None
     suppress: bool = False
+    linked: bool = False
 
 
 _SUCCESSES: Final = range(200, 300)
@@ -139,7 +143,11 @@ def error_table() -> Mapping[tuple[int, int | None], Rule]:
     rows = orjson.loads(resources.files(__package__).joinpath("error_codes.json").read_bytes())
     return {
         (code, row.get("subcode")): Rule(
-            ErrorClass(row["class"]), row.get("tries"), row.get("hold"), row.get("suppress", False)
+            ErrorClass(row["class"]),
+            row.get("tries"),
+            row.get("hold"),
+            row.get("suppress", False),
+            row.get("linked", False),
         )
         for row in rows
         for code in range(row["code"], row.get("last", row["code"]) + 1)
@@ -206,7 +214,9 @@ def _by_status(reply: Answered, lack: str) -> Refused:
 
 
 def _refused(rule: Rule, code: int | None, message: str, hold: float | None) -> Refused:
-    return Refused(rule.error_class, code, message, rule.max_tries, hold, rule.suppress)
+    return Refused(
+        rule.error_class, code, message, rule.max_tries, hold, rule.suppress, rule.linked
+    )
 
 
 def _rule(code: int, error: Mapping[str, Any]) -> Rule | None:
