@@ -1035,7 +1035,7 @@ create or replace function waemitter.enqueue_campaign(
   out queued integer, out suppressed integer, out duplicates integer
 ) language plpgsql as $$
 #variable_conflict use_column
-declare v_c waemitter.campaigns; v_at timestamptz; v_known text[];
+declare v_c waemitter.campaigns; v_at timestamptz; v_known text[]; v_suppressed boolean;
 begin
   select * into v_c from waemitter.campaigns c where c.id = enqueue_campaign.campaign;
   if not found then
@@ -1044,13 +1044,14 @@ begin
     raise exception 'campaign % is cancelled', campaign using errcode = 'object_not_in_prerequisite_state';
   end if;
   v_at := greatest(clock_timestamp(), v_c.starts_at);
+  v_suppressed := exists (select from waemitter.suppressions);
   if v_c.quiet_from is not null then v_known := waemitter.known_zones(zones); end if;
   with given as materialized (
-    select g.recipient, coalesce(g.payload, payloads[1])::jsonb as payload,
-      case when g.zone = any (v_known) then g.zone end as zone,
-      exists (select from waemitter.suppressions s where s.address = waemitter.address(g.recipient)
-              and coalesce(s.channel, v_c.channel) = v_c.channel) as opted_out
-    from unnest(recipients, payloads, zones) as g (recipient, payload, zone)),
+    select g.*, v_suppressed and exists (select from waemitter.suppressions s where s.address = g.address
+                                          and coalesce(s.channel, v_c.channel) = v_c.channel) as opted_out
+    from (select u.recipient, coalesce(u.payload::jsonb, payloads[1]::jsonb) as payload, waemitter.address(u.recipient) as address,
+            case when u.zone = any (v_known) then u.zone end as zone
+          from unnest(recipients, payloads, zones) as u (recipient, payload, zone) offset 0) g),
   dated as (
     select g.*, case when v_c.quiet_from is null then v_at
                      else waemitter.awake(v_at, g.zone, v_c.quiet_from, v_c.quiet_until) end as at
@@ -1060,7 +1061,7 @@ begin
       (campaign_id, channel, recipient, message_type, payload, priority, max_attempts, expires_at, ordering_key, time_zone,
        idempotency_key, status, available_at, hold, due_at, error_message)
     select v_c.id, v_c.channel, d.recipient, enqueue_campaign.message_type, d.payload, v_c.priority, v_c.max_attempts,
-      v_c.expires_at, '', d.zone, format('campaign:%s:%s', v_c.id, waemitter.address(d.recipient)),
+      v_c.expires_at, '', d.zone, 'campaign:' || v_c.id || ':' || d.address,
       case when d.opted_out then 'suppressed' else 'queued' end,
       case when d.opted_out then null when v_c.status = 'draft' then 'infinity' else d.at end,
       case when v_c.status = 'draft' and not d.opted_out then 'campaign:' || v_c.id end,

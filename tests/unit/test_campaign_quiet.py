@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 
+import phonenumbers
 import pytest
+from phonenumbers import timezone
 
 from waemitter.errors import UsageError
 from waemitter.outbox.campaigns.quiet import country_of, parse_quiet_hours, zone_of
@@ -46,3 +48,11 @@ def test_a_number_tells_its_clock_and_its_country(address, zone, country):
     found = zone_of(address)
     assert found == zone or (zone is None and address.startswith("US.") and found is not None)
     assert country_of(address) == country
+
+
+@pytest.mark.parametrize("region", ["US", "DE", "RU", "IT", "BR", "AU", "ID", "KZ", "MX", "GB"])
+def test_a_neighbour_s_zone_is_that_of_the_number_itself(region):
+    number = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
+    assert number is not None
+    address = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    assert zone_of(address) == timezone.time_zones_for_geographical_number(number)[0]

@@ -7,14 +7,17 @@ time zone. schema.sql (`awake`) moves a row that falls into the hours to their e
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from typing import Final, NamedTuple
 
 import phonenumbers
 from phonenumbers import timezone
+from phonenumbers.tzdata import TIMEZONE_LONGEST_PREFIX
 
 from waemitter.errors import UsageError
 
+_PREFIX: Final = 1 + TIMEZONE_LONGEST_PREFIX
 _HOURS: Final = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
 
 
@@ -46,16 +49,22 @@ def zone_of(address: str) -> str | None:
     Of a number that may be in several zones, as mobile numbers of large countries, it is the first that
     the longest known prefix leads to.
     """
+    if address.startswith("+"):
+        return _zone(address[:_PREFIX], len(address))
+    number = phonenumbers.example_number(address[:2].upper())
+    return None if number is None else _named(number)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _zone(prefix: str, length: int) -> str | None:
+    """The data go by the prefix alone, and a list is full of neighbours: reading a number is the costly part."""
     try:
-        number = (
-            phonenumbers.parse(address)
-            if address.startswith("+")
-            else phonenumbers.example_number(address[:2].upper())
-        )
+        return _named(phonenumbers.parse(prefix.ljust(length, "0")))
     except phonenumbers.NumberParseException:
         return None
-    if number is None:
-        return None
+
+
+def _named(number: phonenumbers.PhoneNumber) -> str | None:
     zone: str = timezone.time_zones_for_geographical_number(number)[0]
     return None if zone == timezone.UNKNOWN_TIMEZONE else zone
 
