@@ -1,6 +1,6 @@
 """Everything goes wrong at once, connections, answers, daemons and Postgres: nothing is lost, nothing is doubled.
 
-WAEMITTER_TEST_CHAOS=20000 sends so many, and kills five daemons and restarts Postgres twice.
+CHAOS_MESSAGES=20000 sends so many, and kills five daemons and restarts Postgres twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.e2e.scene import Scene, free_port, kill, until
 from waemitter.db.embedded import EmbeddedPostgres, StopMode
 from waemitter.ops.processes import Child
 
-MESSAGES: Final = int(os.environ.get("WAEMITTER_TEST_CHAOS", "2000"))
+MESSAGES: Final = int(os.environ.get("CHAOS_MESSAGES", "2000"))
 FULL: Final = MESSAGES >= 20_000
 KILLS: Final = 5 if FULL else 2
 RESTARTS: Final[tuple[StopMode, ...]] = ("fast", "immediate") if FULL else ("immediate",)
