@@ -111,6 +111,8 @@ async def serving(  # noqa: PLR0913 each test turns one of them
     api: Api | None = None,
     public: bool = True,
     internal: bool = True,
+    most_arriving: int = 64 << 20,
+    most_connections: int = 2000,
 ) -> AsyncIterator[Site]:
     """A server on a port of its own, with a journal in memory."""
     with observing() as observed:
@@ -121,6 +123,7 @@ async def serving(  # noqa: PLR0913 each test turns one of them
             journal=journal,
             events=observed.events,
             read_timeout=read_timeout,
+            most_arriving=most_arriving,
         )
         parts = Parts(
             webhooks=receiver,
@@ -131,7 +134,13 @@ async def serving(  # noqa: PLR0913 each test turns one of them
         )
         app = build_app(parts, public=public, internal=internal)
         async with (
-            serve(app, host="127.0.0.1", port=0, keepalive_timeout=keepalive_timeout) as url,
+            serve(
+                app,
+                host="127.0.0.1",
+                port=0,
+                keepalive_timeout=keepalive_timeout,
+                most_connections=most_connections,
+            ) as url,
             aiohttp.ClientSession(base_url=url) as client,
         ):
             yield Site(url, journal, observed, client)

@@ -30,6 +30,9 @@ TINY = Plan(
     clients=(1,),
     latencies=(0.0,),
     steady=0.5,
+    hearing=0.1,
+    webhooks=90,
+    statuses=90,
 )
 
 
@@ -152,4 +155,8 @@ async def test_the_suite_measures_every_bar():
     measured = {bar["name"]: bar["median"] for bar in report["bars"]}
     assert measured["drain, 0 ms: statements"] > 0
     assert measured["INSERT, 1 client: with triggers"] > 0
+    [heard], [most] = report["runs"]["heard"], report["runs"]["ceilings"]
+    assert (heard["webhooks"], heard["refused"], heard["missing"]) == (100, 0, 0)
+    assert min(most["daemon"], most["bare"], most["together"]) > 0
+    assert report["runs"]["applied"][0]["wrong"] == 0
     json.dumps(report)

@@ -234,3 +234,45 @@ async def test_a_taken_port_is_a_usage_error_that_names_the_settings(site):
     with pytest.raises(UsageError, match=rf"127\.0\.0\.1:{port} .*WAEMITTER_HTTP__PORT"):
         async with serve(web.Application(), host="127.0.0.1", port=port):
             pass
+
+
+async def test_connections_are_bounded_and_who_comes_too_late_is_told_so():
+    async with serving(most_connections=2) as site:
+        held = [await site.connect() for _ in range(2)]
+        for reader, writer in held:
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        reader, late = await site.connect()
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"Connection: close" in answer
+        for writer in (held[0][1], late):
+            writer.close()
+            await writer.wait_closed()
+
+        async def room() -> int:
+            async with site.client.get("/health/live") as response:
+                return response.status
+
+        while await room() != 200:  # noqa: ASYNC110 the server has yet to hear of the farewell
+            await asyncio.sleep(0.01)
+        held[1][1].close()
+        await held[1][1].wait_closed()
+
+
+async def test_a_bug_on_the_short_way_is_a_500_with_ids_and_a_line(monkeypatch):
+    def broken(*_: object) -> bool:
+        raise ValueError("the body said 14155550123")
+
+    monkeypatch.setattr("waemitter.whatsapp.signature.verify", broken)
+    headers = {"X-Hub-Signature-256": sign(SECRET, b"{}"), "X-Correlation-ID": "c-9"}
+    async with (
+        serving() as site,
+        site.client.post("/webhooks/whatsapp", data=b"{}", headers=headers) as response,
+    ):
+        assert response.status == 500
+        assert all(name in response.headers for name in HEADERS)
+        assert "c-9" in orjson.loads(await response.read())["detail"]
+        (line,) = site.observed.lines("HTTP_REQUEST_FAILED")
+        assert (line["route"], line["correlation_id"]) == ("/webhooks/whatsapp", "c-9")
+        assert "the body said" not in site.observed.text()

@@ -197,6 +197,33 @@ async def test_a_sender_that_dawdles_is_cut_off():
         await writer.wait_closed()
 
 
+async def test_what_arrives_at_once_is_bounded_and_what_is_whole_is_served_all_the_same():
+    async with serving(most_arriving=20) as site:
+        _, dawdler = await site.connect()
+        dawdler.write(half_a_post())
+        await dawdler.drain()
+        reader, writer = await site.connect()
+        writer.write(half_a_post() + b'"' + b"x" * 20)
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert answer.startswith("HTTP/1.1 503 ")
+        assert "Retry-After" in answer
+        assert site.requests("overloaded") == 1
+        async with site.client.post(PATH, data=BODY, headers=signed(BODY)) as response:
+            assert response.status == 200
+        for each in (dawdler, writer):
+            each.close()
+            await each.wait_closed()
+        await eventually(lambda: site.requests("disconnected") == 1)
+        body = padded(15)  # room again
+        _, slow = await site.connect()
+        for part in (signed_post(body)[:-5], signed_post(body)[-5:]):
+            slow.write(part)
+            await slow.drain()
+        await eventually(lambda: site.requests("accepted") == 2)
+        slow.close()
+        await slow.wait_closed()
+
+
 async def test_a_sender_that_hangs_up_halfway_is_no_bug_of_ours(site):
     _, writer = await site.connect()
     writer.write(half_a_post())

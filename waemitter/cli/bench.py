@@ -46,6 +46,9 @@ def bench(  # noqa: PLR0913 the options of a command
     suite: Annotated[
         bool, typer.Option("--suite", help="Measure every bar, beside a bare pipeline.")
     ] = False,
+    hearing: Annotated[
+        float, typer.Option(min=0.1, help="Seconds of webhooks at their steady rate, in the suite.")
+    ] = 10.0,
     runs: Annotated[int, typer.Option(min=1, max=100, help="How often, in the suite.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[
@@ -57,7 +60,7 @@ def bench(  # noqa: PLR0913 the options of a command
     It brings a Postgres, a cloud and a daemon of its own, and leaves nothing behind.
     """
     if suite:
-        report = _run(run_suite(Plan(runs=runs, messages=messages), _progress))
+        report = _run(run_suite(Plan(runs=runs, messages=messages, hearing=hearing), _progress))
         _tell(report.plain(), lambda: _print_report(report), as_json=as_json, output=output)
     else:
         load = Load(

@@ -6,6 +6,7 @@ from typing import Final
 
 from waemitter.inbox.effects import Effects, FieldHandler
 from waemitter.inbox.failures import Failures
+from waemitter.inbox.journal.courtesy import Courteous
 from waemitter.inbox.parked import ParkedStatuses
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore
@@ -53,4 +54,4 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
         clock=time.monotonic,
     )
     again = ParkedStatuses(store, events=events, lanes_freed=lanes_freed)
-    return {"splitter": loop(splitter, bell).run, "parked": loop(again, parked).run}
+    return {"splitter": loop(Courteous(splitter), bell).run, "parked": loop(again, parked).run}

@@ -39,6 +39,7 @@ Rejection: TypeAlias = Literal[
     "too_large",
     "too_slow",
     "disconnected",
+    "overloaded",
     "not_json",
     "journal_unavailable",
 ]
@@ -55,6 +56,7 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
     "too_large": "A webhook larger than Meta ever sends was refused",
     "too_slow": "A webhook was refused: its body did not arrive in time",
     "disconnected": "A webhook's sender hung up before the body was there",
+    "overloaded": "A webhook was put off: too many bodies are arriving at once",
     "not_json": "A signed webhook is not a JSON object",
     "journal_unavailable": "A webhook could not be stored; its sender was asked to try again",
 }
@@ -141,13 +143,21 @@ class Events(OutboxEvents, JournalEvents):
         self._count_request(source, "verified")
         self._log.info("WEBHOOK_VERIFIED", source=source, msg="Meta verified the endpoint")
 
-    def webhook_accepted(self, *, source: str, bytes: int, took: float) -> None:  # noqa: A002  a size in bytes is called that
+    def webhook_accepted(
+        self,
+        *,
+        source: str,
+        bytes: int,  # noqa: A002  a size in bytes is called that
+        took: float,
+        correlation_id: str | None = None,
+    ) -> None:
         """`bytes`: the body's size; `took`: from the request's headers until it was stored."""
         self._count_request(source, "accepted")
         self._metrics.webhook_request_duration.labels().observe(took)
         self._log.info(
             "WEBHOOK_ACCEPTED",
             source=source,
+            correlation_id=correlation_id,
             bytes=bytes,
             took=round(took, 6),
             msg="A webhook was stored and acknowledged",

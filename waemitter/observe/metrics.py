@@ -40,7 +40,7 @@ EVENT_KINDS: Final = (
 )
 REJECTIONS: Final = (
     *("handshake_refused", "no_verify_token", "no_secret", "missing_signature", "bad_signature"),
-    *("too_large", "too_slow", "disconnected", "not_json", "journal_unavailable"),
+    *("too_large", "too_slow", "disconnected", "overloaded", "not_json", "journal_unavailable"),
 )
 WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
 

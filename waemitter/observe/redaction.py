@@ -31,6 +31,8 @@ _SENSITIVE: Final = re.compile(
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID_LENGTH: Final = 36
+_HEX: Final = re.compile(r"[0-9a-f]{32}")
+_HEX_LENGTH: Final = 32
 _DIGIT: Final = re.compile(r"\d")
 
 _SECRET_WORDS: Final = frozenset(
@@ -56,8 +58,10 @@ def is_secret(key: str) -> bool:
 
 def redact_text(text: str) -> str:
     """Mask telephone numbers, wamids, bearer and access tokens, and logins in URLs."""
-    # Nearly every string is a UUID or a word without a digit: spare it the long expression.
+    # Nearly every string is a UUID, with or without its dashes, or a word without a digit: spare it the long expression.
     if len(text) == _UUID_LENGTH and _UUID.fullmatch(text):
+        return text
+    if len(text) == _HEX_LENGTH and _HEX.fullmatch(text) and not text.isdigit():
         return text
     if not _DIGIT.search(text) and "://" not in text and "earer" not in text:
         return text

@@ -17,6 +17,7 @@ from waemitter.errors import UsageError
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
 from waemitter.web.api.serving import Api
+from waemitter.web.door import DOOR, MOST_CONNECTIONS, BoundedRunner, Door
 from waemitter.web.health import Health
 from waemitter.web.middleware import add_headers, traced
 from waemitter.web.webhooks import MAX_BODY, WebhookReceiver
@@ -59,6 +60,8 @@ def build_app(parts: Parts, *, public: bool = True, internal: bool = True) -> we
     for prefix in PREFIXES:
         app.router.add_get(prefix + "/health/live", parts.health.live)
     if public:
+        paths = (prefix + path for prefix in PREFIXES for path in WEBHOOK_PATHS)
+        app[DOOR] = Door(paths, parts.webhooks.receive)
         _add_public(app.router, parts)
     if internal:
         _add_internal(app.router, parts)
@@ -110,14 +113,17 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     keepalive_timeout: float = KEEPALIVE,
     shutdown_timeout: float = 10.0,
+    most_connections: int = MOST_CONNECTIONS,
 ) -> AsyncIterator[str]:
     """Serve until the block ends; give the bound address as a URL (`port` 0 takes a free one).
 
     On leaving, no connection is accepted any more and idle ones are closed; requests in hand get
-    `shutdown_timeout` seconds to be answered. Raises UsageError when the address cannot be bound.
+    `shutdown_timeout` seconds to be answered. Who comes when there are `most_connections` is
+    answered 503 and hung up on. Raises UsageError when the address cannot be bound.
     """
-    runner = web.AppRunner(
+    runner = BoundedRunner(
         app,
+        most_connections=most_connections,
         handle_signals=False,
         access_log=None,
         logger=_protocol_logger(),
@@ -128,6 +134,8 @@ async def serve(
         auto_decompress=False,  # a signature is of the bytes that came over the wire
     )
     await runner.setup()
+    if DOOR in app:
+        app[DOOR].before(runner.bounded)
     try:
         try:
             await web.TCPSite(runner, host, port, ssl_context=tls).start()

@@ -40,8 +40,40 @@ class Trace:
     def took(self) -> float:
         return time.perf_counter() - self.started
 
+    def headers(self) -> dict[str, str]:
+        """What every answer carries."""
+        elapsed = f"{self.took() * 1000:.2f}"
+        return {
+            REQUEST_ID: self.request_id,
+            CORRELATION_ID: self.correlation_id,
+            "X-Response-Time-Ms": elapsed,
+            "Server-Timing": f"app;dur={elapsed}",
+            "Server": "waemitter",
+            "X-Content-Type-Options": "nosniff",
+        }
+
 
 TRACE: Final = web.RequestKey("trace", Trace)
+
+
+def trace_of(request: web.BaseRequest) -> Trace:
+    """Begin a request's trace, with the ids that it brought if they are sane."""
+    headers = request.headers
+    request_id = _sane(headers.get(REQUEST_ID)) or uuid.uuid4().hex
+    return Trace(
+        request_id=request_id,
+        correlation_id=_sane(headers.get(CORRELATION_ID)) or request_id,
+        started=time.perf_counter(),
+    )
+
+
+def bug(events: Events, trace: Trace, error: Exception, *, route: str) -> web.Response:
+    """The answer to a request that met a fault of ours, which is logged."""
+    events.request_failed(route=route, error=type(error).__name__, where=_origin(error))
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"A bug, logged with the correlation id {trace.correlation_id}.",
+    )
 
 
 def traced(events: Events) -> Middleware:
@@ -49,13 +81,7 @@ def traced(events: Events) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request_id = _sane(request.headers.get(REQUEST_ID)) or uuid.uuid4().hex
-        trace = Trace(
-            request_id=request_id,
-            correlation_id=_sane(request.headers.get(CORRELATION_ID)) or request_id,
-            started=time.perf_counter(),
-        )
-        request[TRACE] = trace
+        trace = request[TRACE] = trace_of(request)
         with bound_contextvars(correlation_id=trace.correlation_id):
             try:
                 return await handler(request)
@@ -64,13 +90,7 @@ def traced(events: Events) -> Middleware:
             except Problem as refused:
                 return refused.response()
             except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
-                events.request_failed(
-                    route=_route(request), error=type(error).__name__, where=_origin(error)
-                )
-                return problem(
-                    HTTPStatus.INTERNAL_SERVER_ERROR,
-                    f"A bug, logged with the correlation id {trace.correlation_id}.",
-                )
+                return bug(events, trace, error, route=_route(request))
 
     return middleware
 
@@ -78,15 +98,8 @@ def traced(events: Events) -> Middleware:
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Sign the answer; connect this to the application's `on_response_prepare`."""
     trace = request.get(TRACE)
-    if trace is None:
-        return
-    elapsed = f"{trace.took() * 1000:.2f}"
-    response.headers[REQUEST_ID] = trace.request_id
-    response.headers[CORRELATION_ID] = trace.correlation_id
-    response.headers["X-Response-Time-Ms"] = elapsed
-    response.headers["Server-Timing"] = f"app;dur={elapsed}"
-    response.headers["Server"] = "waemitter"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    if trace is not None:
+        response.headers.update(trace.headers())
 
 
 def _sane(identifier: str | None) -> str | None:

@@ -13,10 +13,11 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 import orjson
-from aiohttp import web
+from aiohttp import StreamReader, web
+from structlog.contextvars import bound_contextvars
 
 from waemitter.observe.events import Events, Rejection
-from waemitter.web.middleware import CORRELATION_ID, TRACE
+from waemitter.web.middleware import CORRELATION_ID, Trace, bug, trace_of
 from waemitter.web.problems import problem
 from waemitter.whatsapp import signature
 
@@ -29,7 +30,12 @@ READ_TIMEOUT: Final = 10.0
 RETRY_AFTER: Final = 5
 """Seconds that a sender is asked to wait when the journal fails."""
 
-_JOURNALLED_HEADERS: Final = ("Content-Type", "User-Agent", SIGNATURE)
+MOST_ARRIVING: Final = 64 * 1024 * 1024
+"""Bytes of bodies that are still on their way, all together."""
+
+_JOURNALLED_HEADERS: Final = tuple(
+    (name, name.lower()) for name in ("Content-Type", "User-Agent", SIGNATURE)
+)
 
 _ANSWERS: Final[Mapping[Rejection, tuple[HTTPStatus, str]]] = {
     "handshake_refused": (HTTPStatus.FORBIDDEN, "The verify token is not the configured one."),
@@ -40,6 +46,7 @@ _ANSWERS: Final[Mapping[Rejection, tuple[HTTPStatus, str]]] = {
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {MAX_BODY} bytes are accepted."),
     "too_slow": (HTTPStatus.REQUEST_TIMEOUT, f"The body took longer than {READ_TIMEOUT:.0f} s."),
     "disconnected": (HTTPStatus.BAD_REQUEST, "The body is incomplete."),
+    "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "Too much is arriving; please send it again."),
     "not_json": (HTTPStatus.BAD_REQUEST, "The body is not a JSON object."),
     "journal_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "Not stored; please send it again."),
 }
@@ -64,7 +71,7 @@ class WebhookReceiver:
     """Handles both methods of the webhook's address.
 
     `app_secrets`: any of them may have signed; without one, no POST is accepted. `verify_token`:
-    what was typed into the app's dashboard; without it, no handshake is. `read_timeout`: seconds.
+    what was typed into the app's dashboard; without it, no handshake is. `read_timeout`: seconds; `most_arriving`: bytes.
     """
 
     def __init__(
@@ -75,12 +82,15 @@ class WebhookReceiver:
         journal: Journal,
         events: Events,
         read_timeout: float = READ_TIMEOUT,
+        most_arriving: int = MOST_ARRIVING,
     ) -> None:
         self._app_secrets = tuple(secret for secret in app_secrets if secret)
         self._verify_token = verify_token
         self._journal = journal
         self._events = events
         self._read_timeout = read_timeout
+        self._most_arriving = most_arriving
+        self._arriving = 0
 
     async def verify(self, request: web.Request) -> web.Response:
         """Answer Meta's GET: the challenge as plain text, or a 403."""
@@ -92,17 +102,33 @@ class WebhookReceiver:
         self._events.webhook_verified(source=SOURCE)
         return web.Response(text=challenge)
 
-    async def receive(self, request: web.Request) -> web.Response:
-        """Answer Meta's POST: 200 once the body is journalled, and never before."""
+    async def receive(self, request: web.BaseRequest) -> web.Response:
+        """Answer Meta's POST: 200 once the body is journalled, and never before.
+
+        It is called without the application's middlewares (`web.door`), so ids, headers and faults are its own business.
+        """
+        trace = trace_of(request)
         try:
             body = await self._authentic_body(request)
-            await self._record(request, body)
+            await self._record(request, body, trace)
         except _Rejected as rejected:
-            return self._refuse(rejected)
-        self._events.webhook_accepted(source=SOURCE, bytes=len(body), took=request[TRACE].took())
-        return web.Response()
+            with bound_contextvars(correlation_id=trace.correlation_id):
+                answer = self._refuse(rejected)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
+            with bound_contextvars(correlation_id=trace.correlation_id):
+                answer = bug(self._events, trace, error, route=request.path)
+        else:
+            self._events.webhook_accepted(
+                source=SOURCE,
+                bytes=len(body),
+                took=trace.took(),
+                correlation_id=trace.correlation_id,
+            )
+            return web.Response(headers=trace.headers())
+        answer.headers.update(trace.headers())
+        return answer
 
-    async def _authentic_body(self, request: web.Request) -> bytes:
+    async def _authentic_body(self, request: web.BaseRequest) -> bytes:
         if (request.content_length or 0) > MAX_BODY:
             raise _Rejected("too_large")
         if not self._app_secrets:
@@ -110,31 +136,40 @@ class WebhookReceiver:
         claimed = request.headers.get(SIGNATURE)
         if claimed is None:
             raise _Rejected("missing_signature")
-        body = await self._read(request)
+        content = request.content
+        # What fits into a packet or two is here with its headers, and needs no timer.
+        body = content.read_nowait() if content.is_eof() else await self._arriving_body(content)
+        if len(body) > MAX_BODY:
+            raise _Rejected("too_large")
         if not signature.verify(self._app_secrets, body, claimed):
             raise _Rejected("bad_signature")
         if not _is_json_object(body):
             raise _Rejected("not_json")
         return body
 
-    async def _read(self, request: web.Request) -> bytes:
+    async def _arriving_body(self, content: StreamReader) -> bytes:
+        body = bytearray()
         try:
             async with asyncio.timeout(self._read_timeout):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise _Rejected("too_large") from None
+                while chunk := await content.readany():
+                    body += chunk
+                    self._arriving += len(chunk)
+                    if len(body) > MAX_BODY:
+                        raise _Rejected("too_large")
+                    if self._arriving > self._most_arriving:
+                        raise _Rejected("overloaded")
         except TimeoutError:
             raise _Rejected("too_slow") from None
         except (ConnectionError, web.RequestPayloadError) as error:
             raise _Rejected("disconnected", error=error) from error
+        finally:
+            self._arriving -= len(body)
+        return bytes(body)
 
-    async def _record(self, request: web.Request, body: bytes) -> None:
-        headers = {
-            name.lower(): request.headers[name]
-            for name in _JOURNALLED_HEADERS
-            if name in request.headers
-        }
-        headers[CORRELATION_ID.lower()] = request[TRACE].correlation_id
+    async def _record(self, request: web.BaseRequest, body: bytes, trace: Trace) -> None:
+        given = request.headers
+        headers = {kept: given[name] for name, kept in _JOURNALLED_HEADERS if name in given}
+        headers[CORRELATION_ID.lower()] = trace.correlation_id
         try:
             await self._journal.record(source=SOURCE, body=body, headers=headers)
         except Exception as error:
@@ -143,11 +178,11 @@ class WebhookReceiver:
     def _refuse(self, rejected: _Rejected) -> web.Response:
         self._events.webhook_rejected(source=SOURCE, reason=rejected.reason, error=rejected.error)
         status, detail = _ANSWERS[rejected.reason]
-        retry = rejected.reason == "journal_unavailable"
+        retry = status is HTTPStatus.SERVICE_UNAVAILABLE
         answer = problem(
             status, detail, headers={"Retry-After": str(RETRY_AFTER)} if retry else None
         )
-        if rejected.reason in {"too_slow", "too_large", "disconnected"}:
+        if rejected.reason in {"too_slow", "too_large", "disconnected", "overloaded"}:
             answer.force_close()
         return answer
 

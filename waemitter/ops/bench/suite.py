@@ -18,7 +18,9 @@ from waemitter.ops.bench.pace import Paced, pace
 from waemitter.ops.bench.pickup import PickedUp, pickup
 from waemitter.ops.bench.site import UNLIMITED, Site, site
 from waemitter.ops.bench.steady import Steady, steady
+from waemitter.ops.bench.webhooks.hearing import Applied, Ceiling, Heard, applied, ceiling, hear
 
+WEBHOOKS: Final = 1000.0  # a second: as many as Meta's largest number sends messages
 LIMIT: Final = 80.0  # messages a second: what Meta gives a new number
 LARGEST: Final = 1000.0  # and an upgraded one
 MEGABYTE: Final = 1e6
@@ -42,6 +44,9 @@ class Plan:
     clients: tuple[int, ...] = (1, 32)
     latencies: tuple[float, ...] = (0.0, 0.1)
     steady: float = 10.0
+    hearing: float = 10.0  # seconds of webhooks at their steady rate
+    webhooks: int = 20_000  # of each ceiling
+    statuses: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,9 @@ class Runs:
     bare: dict[float, list[Bare]] = field(default_factory=dict)
     steady: list[Steady] = field(default_factory=list)
     isolated: list[Isolated] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    ceilings: list[Ceiling] = field(default_factory=list)
+    applied: list[Applied] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,10 @@ async def run_suite(plan: Plan, told: Callable[[str], None]) -> Report:
         for n in range(plan.runs):
             told(f"a steady rate, and two channels; run {n + 1} of {plan.runs}")
             await _settled_and_troubled(on, plan, runs)
+        async with on.sink() as cloud:
+            for n in range(plan.runs):
+                told(f"webhooks: a steady rate, the ceilings, statuses; run {n + 1} of {plan.runs}")
+                await _hearing(on, cloud, plan, runs)
     return Report(machine, plan, runs, bars_of(runs))
 
 
@@ -132,6 +144,13 @@ async def _settled_and_troubled(on: Site, plan: Plan, runs: Runs) -> None:
         runs.isolated.append(await isolation(on, cloud, plan.messages))
 
 
+async def _hearing(on: Site, cloud: Cloud, plan: Plan, runs: Runs) -> None:
+    async with on.daemon(cloud.graph_url, messages_per_second=LIMIT) as daemon:
+        runs.heard.append(await hear(on, daemon, rate=WEBHOOKS, seconds=plan.hearing))
+        runs.ceilings.append(await ceiling(on, daemon, plan.webhooks))
+        runs.applied.append(await applied(on, plan.statuses))
+
+
 def bars_of(runs: Runs) -> list[Bar]:
     """The table's rows."""
     up, rest, paced = runs.picked_up, runs.idled, runs.paced
@@ -162,7 +181,12 @@ def bars_of(runs: Runs) -> list[Bar]:
                 at_least=0.85,
             ),
         ]
-    return bars + _steady_bars(runs.steady) + _isolation_bars(runs.isolated)
+    return [
+        *bars,
+        *_steady_bars(runs.steady),
+        *_isolation_bars(runs.isolated),
+        *_hearing_bars(runs),
+    ]
 
 
 def _steady_bars(runs: Sequence[Steady]) -> list[Bar]:
@@ -183,6 +207,31 @@ def _isolation_bars(runs: Sequence[Isolated]) -> list[Bar]:
             at_least=95,
         )
         for trouble in TROUBLES[1:]
+    ]
+
+
+def _hearing_bars(runs: Runs) -> list[Bar]:
+    heard, most = runs.heard, runs.ceilings
+    name = f"webhooks, {WEBHOOKS:,.0f}/s"
+    return [
+        bar(f"{name}: answered, p50", "ms", [run.p50_ms for run in heard], at_most=5),
+        bar(f"{name}: answered, p99", "ms", [run.p99_ms for run in heard], at_most=50),
+        bar(
+            f"{name}: refused, missing", "", [run.refused + run.missing for run in heard], at_most=0
+        ),
+        bar(f"{name}: splitter's lag", "s", [run.lag for run in heard]),
+        bar(f"{name}: RSS", "MB", [run.resident / MEGABYTE for run in heard], at_most=200),
+        bar(f"{name}: CPU", "µs each", [run.cpu_us for run in heard]),
+        bar("webhooks, ceiling: daemon", "a second", [run.daemon for run in most]),
+        bar("webhooks, ceiling: bare", "a second", [run.bare for run in most]),
+        bar("webhooks, ceiling: ratio", "", [run.daemon / run.bare for run in most], at_least=2),
+        bar("… bare group commit", "a second", [run.together for run in most]),
+        bar("… splitter's lag", "s", [run.lag for run in most]),
+        bar("… daemon's CPU", "µs each", [run.daemon_cpu_us for run in most]),
+        bar("… bare CPU", "µs each", [run.bare_cpu_us for run in most]),
+        bar("… bare group commit's CPU", "µs each", [run.together_cpu_us for run in most]),
+        bar("statuses applied", "a second", [run.rate for run in runs.applied], at_least=3000),
+        bar("statuses applied: wrong", "", [run.wrong for run in runs.applied], at_most=0),
     ]
 
 
