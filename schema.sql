@@ -2463,6 +2463,30 @@ returns integer language sql as $$
   select count(*)::integer from gone
 $$;
 
+-- Delete webhooks that came so long ago and were worked off, or given up, at most so many; the number of those deleted.
+create or replace function waemitter.purge_webhook_logs(older_than interval default '30 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.webhook_logs
+    where created_at < clock_timestamp() - older_than and available_at is null
+    order by created_at limit max_rows for update skip locked),
+  gone as (delete from waemitter.webhook_logs l using old where l.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- Forget what such webhooks said, and keep that they came; at most so many, the number of those blanked. The newest go first,
+-- so that a batch need not pass by all that was blanked before. They cannot be replayed any more.
+create or replace function waemitter.blank_webhook_logs(older_than interval, max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.webhook_logs
+    where created_at < clock_timestamp() - older_than and available_at is null and octet_length(body) > 0
+    order by created_at desc limit max_rows for update skip locked),
+  blanked as (
+    update waemitter.webhook_logs l set body = '', headers = null from old where l.id = old.id returning 1)
+  select count(*)::integer from blanked
+$$;
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Roles and row level security. Without the right to create roles all else is applied, and this says so.
 

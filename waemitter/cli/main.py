@@ -15,6 +15,7 @@ from waemitter.cli.healthcheck import healthcheck
 from waemitter.cli.run import run
 from waemitter.cli.send import send
 from waemitter.cli.simulate import simulate
+from waemitter.cli.webhook import app as webhook
 
 app: Final = typer.Typer(
     name="waemitter",
@@ -33,6 +34,7 @@ app.add_typer(campaign.app, name="campaign")
 app.command()(simulate)
 app.command()(bench)
 app.command()(healthcheck)
+app.add_typer(webhook, name="webhook")
 
 
 @app.command()
