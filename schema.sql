@@ -569,6 +569,22 @@ create table if not exists waemitter.parked_statuses (
 create index if not exists parked_statuses_parked on waemitter.parked_statuses (parked_at);
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- Files that were uploaded to Meta, so that none goes there twice while it is kept.
+
+create table if not exists waemitter.media (
+  id              bigint generated always as identity primary key,
+  channel         text not null,
+  phone_number_id text not null,  -- a media id is good for the number that uploaded it alone
+  sha256          text not null check (sha256 ~ '^[0-9a-f]{64}$'),
+  mime_type       text not null,
+  bytes           bigint not null,
+  media_id        text not null,
+  uploaded_at     timestamptz not null,
+  expires_at      timestamptz not null,
+  unique (channel, sha256, mime_type)
+);
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- The HTTP API's keys, and the audit of what was done by hand.
 
 -- Of a secret only its SHA-256 is kept: it is 256 random bits, which no guessing finds.

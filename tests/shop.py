@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from tests.outbox_rows import Outbox, outbox_at
 from tests.serving import Site, authenticator, serving
 from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
+from waemitter.outbox.media.library import MediaLibrary
+from waemitter.outbox.media.store import MediaStore
 from waemitter.web.api.assembly import outbox_api
 from waemitter.web.store import AuditStore
 
@@ -38,7 +41,12 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop_at(dsn: str, *, keys: dict[str, list[str]] | None = None) -> AsyncIterator[Shop]:
+async def shop_at(
+    dsn: str,
+    *,
+    keys: dict[str, list[str]] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Shop]:
     async with outbox_at(dsn) as outbox:
         rings = list[int]()
         made: Shop
@@ -46,8 +54,9 @@ async def shop_at(dsn: str, *, keys: dict[str, list[str]] | None = None) -> Asyn
             outbox=outbox.store,
             intake=IntakeStore(outbox.pool),
             campaigns=CampaignStore(outbox.pool),
+            media=MediaLibrary(MediaStore(outbox.pool), {}),
             ring=lambda: rings.append(1),
-            auth=authenticator(keys),
+            auth=authenticator(keys, clock=clock),
             audit=AuditStore(outbox.pool),
             clock=lambda: made.now,
         )

@@ -41,6 +41,8 @@ from waemitter.outbox.channels.probe import Probe
 from waemitter.outbox.channels.store import ChannelStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.letters.store import LetterStore
+from waemitter.outbox.media.library import MediaLibrary, Number
+from waemitter.outbox.media.store import MediaStore
 from waemitter.outbox.reconciler import Reconciler
 from waemitter.outbox.sender import Sender, Sending
 from waemitter.outbox.store import OutboxStore
@@ -268,6 +270,14 @@ class _Daemon:
             jitter=_jitter,
         )
 
+    def _media(self) -> MediaLibrary:
+        numbers = {
+            channel.name: Number(channel.phone_number_id, self._client(channel))
+            for channel in self.settings.channels
+            if self.settings.outbox.send_enabled and channel.phone_number_id
+        }
+        return MediaLibrary(MediaStore(self.pool), numbers)
+
     def _splitting(self) -> dict[str, Service]:
         failures = Failures(
             self.letters,
@@ -325,6 +335,7 @@ class _Daemon:
             outbox=self.outbox,
             intake=IntakeStore(self.pool),
             campaigns=CampaignStore(self.pool),
+            media=self._media(),
             ring=lambda: self.doorbell.ring(OUTBOX),
             auth=Authenticator(
                 fixed={key.secret.get_secret_value(): key.scopes for key in http.api_keys},

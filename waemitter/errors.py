@@ -6,6 +6,7 @@ WaemitterError
 ├── DatabaseUnreachable   Postgres does not answer                      (exit 1)
 ├── NotFound              what was asked for does not exist             (exit 1; a 404)
 ├── CampaignEnded         a cancelled campaign takes no messages        (exit 1; a 409)
+├── UploadFailed          Meta did not take a file                      (exit 1; a 502)
 ├── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
 ├── HandlerFailed         a turn without an answer                      (turns.turn; a retry, or a dead letter)
 └── NotJson               a webhook whose body is no JSON object        (whatsapp.webhooks; a 400)
@@ -42,6 +43,10 @@ class NotFound(WaemitterError):
 
 class CampaignEnded(WaemitterError):
     """The campaign's status does not allow what was asked of it."""
+
+
+class UploadFailed(WaemitterError):
+    """Meta did not take a file; the message has its words."""
 
 
 class PayloadError(WaemitterError):

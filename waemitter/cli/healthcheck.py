@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Annotated
@@ -24,9 +25,13 @@ def healthcheck(
     with explained():
         http = loaded(config).settings.http
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104 compared, not bound
-    url = f"http://{host}:{http.port}/health/{'ready' if ready else 'live'}"
+    port = http.port if http.admin_port is None or not ready else http.admin_port
+    scheme = "http" if http.tls_cert is None else "https"
+    url = f"{scheme}://{host}:{port}/health/{'ready' if ready else 'live'}"
+    # The certificate is for the name that the world calls; here it is this machine, asking itself.
+    tls = ssl._create_unverified_context() if http.tls_cert else None  # noqa: S323, SLF001
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:
+        with urllib.request.urlopen(url, timeout=timeout, context=tls) as response:  # noqa: S310 http or https, written above
             typer.echo(response.read().decode())
     except urllib.error.HTTPError as error:
         body = error.read().decode(errors="replace")

@@ -11,7 +11,7 @@ have closed before reading, or after.
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import BinaryIO, Final
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -20,6 +20,7 @@ from yarl import URL
 from waemitter import __version__
 from waemitter.whatsapp.errors import Refused
 from waemitter.whatsapp.health import Health, read_health
+from waemitter.whatsapp.media import read_upload
 from waemitter.whatsapp.replies import Answered, NoAnswer, NotSent, Reply
 from waemitter.whatsapp.wire import Broken, NotConnected, Wire
 
@@ -55,6 +56,7 @@ class GraphClient:
     ) -> None:
         self._session = session
         self._number_url = URL(f"{base_url.rstrip('/')}/{phone_number_id}", encoded=True)
+        self._media_url = URL(f"{self._number_url}/media", encoded=True)
         self._headers: CIMultiDict[str] = CIMultiDict(
             {
                 "Authorization": f"Bearer {access_token}",
@@ -65,6 +67,8 @@ class GraphClient:
                 "Accept": "application/json",
             }
         )
+        self._form_headers = self._headers.copy()
+        del self._form_headers["Content-Type"]  # a form's names its boundary
         connect_timeout = min(connect_timeout, total_timeout * _CONNECT_SHARE)
         self._timeout = aiohttp.ClientTimeout(total=total_timeout, connect=connect_timeout)
         assert session.connector is not None  # noqa: S101 an open session has one
@@ -86,19 +90,40 @@ class GraphClient:
             return NoAnswer(_reason(error.__cause__))
         return _answered(response.status, response.headers, response.body)
 
+    async def upload_media(
+        self, file: BinaryIO, *, mime_type: str, filename: str, timeout: float
+    ) -> str | Refused:
+        """Upload a file from where it stands and return its media id; `timeout` in seconds.
+
+        `filename` is percent-encoded on its way into the form; raises ValueError for one with control
+        characters.
+        """
+        form = aiohttp.FormData()
+        form.add_field("messaging_product", "whatsapp")
+        form.add_field("type", mime_type)
+        form.add_field("file", file, filename=filename, content_type=mime_type)
+        limits = aiohttp.ClientTimeout(total=timeout, connect=self._timeout.connect)
+        return read_upload(await self._request("POST", self._media_url, form, limits))
+
     async def health_status(self) -> Health | Refused:
         """Ask whether Meta lets this number send; it costs no message."""
         url = self._number_url.with_query(fields="health_status")
         return read_health(await self._request("GET", url, None))
 
-    async def _request(self, method: str, url: URL, body: bytes | None) -> Reply:
+    async def _request(
+        self,
+        method: str,
+        url: URL,
+        body: bytes | aiohttp.FormData | None,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> Reply:
         try:
             async with self._session.request(
                 method,
                 url,
                 data=body,
-                headers=self._headers,
-                timeout=self._timeout,
+                headers=self._form_headers if isinstance(body, aiohttp.FormData) else self._headers,
+                timeout=timeout or self._timeout,
                 allow_redirects=False,
             ) as response:
                 content = await response.read()

@@ -11,8 +11,10 @@ from pydantic import RootModel
 from waemitter import __version__
 from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
+from waemitter.outbox.media.library import MediaLibrary
 from waemitter.outbox.store import OutboxStore
 from waemitter.web.api.campaigns import Campaigns
+from waemitter.web.api.media import MediaUploads
 from waemitter.web.api.messages import Messages
 from waemitter.web.api.model import Nothing
 from waemitter.web.api.openapi import describe
@@ -31,6 +33,7 @@ def outbox_api(
     outbox: OutboxStore,
     intake: IntakeStore,
     campaigns: CampaignStore,
+    media: MediaLibrary,
     ring: Callable[[], None],
     auth: Authenticator,
     audit: Audit,
@@ -41,6 +44,7 @@ def outbox_api(
         *Messages(outbox=outbox, intake=intake).operations(),
         *Queue(intake=intake, campaigns=campaigns, ring=ring, clock=clock).operations(),
         *Campaigns(campaigns=campaigns).operations(),
+        *MediaUploads(media).operations(),
     )
     return build_api(operations, auth=auth, audit=audit, version=__version__)
 
