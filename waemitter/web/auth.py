@@ -67,7 +67,8 @@ class KeyRing(Protocol):
 
 def digest(secret: str) -> bytes:
     """Return what is kept of a secret."""
-    return hashlib.sha256(secret.encode()).digest()
+    # What is not UTF-8 in a header comes as lone surrogates.
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
 
 
 class Authenticator:

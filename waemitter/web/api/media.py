@@ -13,7 +13,7 @@ from pydantic import Field
 
 from waemitter.errors import PayloadError, UploadFailed
 from waemitter.outbox.media.library import MediaLibrary
-from waemitter.web.api.model import Answered, Nothing, Parameters
+from waemitter.web.api.model import CHANNEL_PARAMETER, Answered, Nothing, Parameters
 from waemitter.web.api.operation import Answer, Call, Operation
 from waemitter.web.problems import Fault, Problem, unprocessable
 from waemitter.whatsapp.media import LARGEST
@@ -26,7 +26,7 @@ CHUNK: Final = 64 * 1024
 
 class MediaParameters(Parameters):
     channel: str | None = Field(
-        None, max_length=63, description="`default` unless given here or in the form."
+        None, pattern=CHANNEL_PARAMETER, description="`default` unless given here or in the form."
     )
     type: str | None = Field(
         None, max_length=LONGEST_WORD, description="The media type, where the body's own is not it."

@@ -14,7 +14,16 @@ from waemitter.errors import PayloadError
 from waemitter.outbox.intake.store import IntakeStore, NewMessage
 from waemitter.outbox.message import Status
 from waemitter.outbox.store import Chosen, OutboxStore
-from waemitter.web.api.model import Answered, Body, ById, Nothing, Parameters, header
+from waemitter.web.api.model import (
+    CHANNEL,
+    CHANNEL_PARAMETER,
+    Answered,
+    Body,
+    ById,
+    Nothing,
+    Parameters,
+    header,
+)
 from waemitter.web.api.operation import Answer, Call, Operation
 from waemitter.web.problems import Fault, Problem, unprocessable
 from waemitter.whatsapp.requests import complaints
@@ -46,7 +55,7 @@ class SendBody(Body):
         description="The Cloud API's object for the type, keyed as there.",
         examples=[{"text": {"body": "Your order is on its way"}}],
     )
-    channel: str = Field("default", min_length=1, max_length=63)
+    channel: str = Field("default", pattern=CHANNEL)
     idempotency_key: str | None = Field(None, min_length=1, max_length=LONGEST_KEY)
     available_at: AwareDatetime | None = Field(None, description="Not sent earlier.")
     expires_at: AwareDatetime | None = Field(None, description="Not sent later.")
@@ -107,7 +116,7 @@ class MessageWithEvents(Message):
 
 class ListParameters(Parameters):
     status: Status | None = None
-    channel: str | None = Field(None, max_length=63)
+    channel: str | None = Field(None, pattern=CHANNEL_PARAMETER)
     campaign_id: int | None = Field(None, ge=1, le=2**63 - 1)
     error_code: int | None = Field(None, ge=-(2**31), le=2**31 - 1)
     cursor: int | None = Field(None, ge=1, le=2**63 - 1, description="As the last page gave it.")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+CHANNEL: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+"""What a channel's name looks like, as the table has it."""
+CHANNEL_PARAMETER: Final = r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$"
+"""The same in an address, where a parameter without a value counts as left out."""
 
 
 class Answered(BaseModel):
