@@ -5,15 +5,18 @@ import hashlib
 import hmac
 from pathlib import Path
 
+import aiohttp
+import orjson
 import pytest
 
-from tests.e2e.scene import NO_LIMITS, UNLIMITED, Scene, get, metric, post, until
+from tests.e2e.scene import NO_LIMITS, UNLIMITED, Scene, get, kill, metric, post, until
 from waemitter.db.embedded import EmbeddedPostgres
-from waemitter.ops.stage import APP_SECRET, VERIFY_TOKEN
+from waemitter.ops.stage import APP_SECRET, NUMBER_ID, VERIFY_TOKEN
 
 PAYLOADS = Path(__file__).parent.parent / "payloads"
 BODY = b'{"object": "whatsapp_business_account", "entry": []}'
 STORED = "select count(*) from waemitter.webhook_logs"
+KEPT = "select count(*) from waemitter.inbound_messages"
 UNPROCESSED = "select count(*) from waemitter.webhook_logs where processed_at is null"
 
 
@@ -77,6 +80,45 @@ async def test_every_payload_known_of_meta_is_taken_and_worked_off(scene: Scene)
     await until(lambda: _none(scene, UNPROCESSED))
     assert await scene.value(STORED) == len(bodies) > 60
     assert daemon.process.returncode is None
+
+
+async def test_what_customers_wrote_is_there_once_though_the_daemon_is_killed_at_it(scene: Scene):
+    killed, address = await scene.daemon()
+    metadata = {"phone_number_id": NUMBER_ID}
+    bodies = []
+    for number in range(300):
+        said = {"id": f"wamid.{number}", "from": "14155550123", "type": "text"}
+        value = {"metadata": metadata, "messages": [said]}
+        bodies.append(orjson.dumps({"entry": [{"id": "1", "changes": [{"value": value}]}]}))
+
+    async def deliver(body: bytes) -> bool:
+        try:
+            url = f"{address}/webhooks/whatsapp"
+            return await post(url, body, X_Hub_Signature_256=signed(body)) == 200
+        except aiohttp.ClientError:
+            return False
+
+    delivering = [asyncio.create_task(deliver(body)) for body in bodies]
+    await until(lambda: _some(scene, KEPT))
+    await kill(killed)
+    acknowledged = await asyncio.gather(*delivering)
+    assert any(acknowledged)
+    assert not all(acknowledged) or await scene.value(UNPROCESSED)  # it was killed at it
+    _, address = await scene.daemon()
+    await scene.fetch(
+        "update waemitter.webhook_logs set available_at = now() where available_at > now() returning id"
+    )
+    again = await asyncio.gather(
+        *(deliver(body) for body in bodies)
+    )  # as Meta would, for lack of a 200
+    assert all(again)
+
+    await until(lambda: _none(scene, UNPROCESSED))
+    assert await scene.value(KEPT) == len(bodies)
+    assert await scene.value(
+        "select count(distinct whatsapp_message_id) from waemitter.inbound_messages"
+    ) == len(bodies)
+    assert await scene.value("select count(*) from waemitter.conversations") == 1
 
 
 async def test_while_postgres_is_down_meta_is_told_to_come_again_and_each_status_counts_once(
@@ -148,6 +190,10 @@ async def test_the_older_addresses_answer_too(scene: Scene, prefix: str):
     for path in ("/wa-webhook-core", "/api/webhooks/whatsapp/status", "/webhooks/whatsapp"):
         url = f"{address}{prefix}{path}"
         assert await post(url, BODY, X_Hub_Signature_256=signed(BODY)) == 200
+
+
+async def _some(scene: Scene, count: str) -> bool:
+    return bool(await scene.value(count))
 
 
 async def _none(scene: Scene, count: str) -> bool:
