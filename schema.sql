@@ -83,6 +83,8 @@ create table if not exists waemitter.channels (
   probe_at            timestamptz,  -- when to ask Meta whether the pause is over; NULL = it ends by time, or by an operator
   access_token_hash   text,         -- of the token that a daemon sends with: channels of one token share its limits and pauses
   waba_id             text,         -- the WhatsApp Business Account of the number, as far as webhooks told
+  display_number      text,         -- the phone number itself, in digits, as far as webhooks told
+  window_policy       text not null default 'send' check (window_policy in ('send', 'fail', 'template')),  -- after 24 hours
   quality             text,
   tier                text,
   statuses_seen_at    timestamptz,  -- a status webhook came in: what is unconfirmed can be reconciled
@@ -112,6 +114,7 @@ create table if not exists waemitter.outbox_messages (
   max_attempts        smallint check (max_attempts >= 0),  -- retries after the first try; NULL = the daemon's setting
   correlation_id      text,
   unconfirmed_policy  text check (unconfirmed_policy in ('retry', 'hold')),
+  category            text check (category in ('marketing', 'utility', 'authentication', 'service')),  -- NULL = not told
 
   status              text not null default 'queued' check (status in (
                         'queued', 'sending', 'unconfirmed',                                -- in the queue
@@ -206,7 +209,7 @@ create index if not exists outbox_transitions_messages on waemitter.outbox_trans
 -- A template that Meta paused, or whose rows somebody wants to wait.
 create table if not exists waemitter.held_templates (
   channel    text not null references waemitter.channels (name) on update cascade on delete cascade,
-  template   text not null,
+  template   text not null,             -- '' = every template
   language   text not null default '',  -- '' = every language
   reason     text,
   until      timestamptz,               -- NULL = until it is released
@@ -214,16 +217,29 @@ create table if not exists waemitter.held_templates (
   primary key (channel, template, language)
 );
 
--- Recipients who opted out.
+-- Recipients who opted out: of marketing (Meta says so, when it is set in the customer's WhatsApp), or of all messages that
+-- are not declared to be of the category utility, authentication or service.
 create table if not exists waemitter.suppressions (
   id         bigint generated always as identity primary key,
   channel    text references waemitter.channels (name) on update cascade on delete cascade,  -- NULL = every channel
   address    text not null check (address <> ''),  -- waemitter.address(recipient), however it was written
-  reason     text,
+  scope      text not null default 'all' check (scope in ('all', 'marketing')),
+  reason     text,                                 -- stop_word, marketing_stop, operator, or your own word
   source     text,
   created_at timestamptz not null default clock_timestamp()
 );
-create unique index if not exists suppressions_addresses on waemitter.suppressions (address, coalesce(channel, ''));
+create unique index if not exists suppressions_addresses on waemitter.suppressions (address, coalesce(channel, ''), scope);
+
+-- The newest that Meta or a customer said about each thing. Webhooks come in any order and again for days: what is not newer
+-- than this changes nothing.
+create table if not exists waemitter.latest_news (
+  account text not null,  -- a WhatsApp Business Account, or a channel
+  about   text not null,  -- template_status, template_category, number, account, preference, optout, …
+  subject text not null,  -- a template and its language, a number, an address; '' = the account itself
+  word    text,
+  at      timestamptz not null,
+  primary key (account, about, subject)
+);
 
 -- One message to many. The counters are a funnel (see count_campaigns); clicked and replied count messages, not taps.
 create table if not exists waemitter.campaigns (
@@ -234,6 +250,8 @@ create table if not exists waemitter.campaigns (
                         'draft', 'scheduled', 'running', 'paused', 'completed', 'cancelled')),
   message_type        text,
   payload             jsonb,        -- as it was given, with its {{places}}; what was made of it is in the rows
+  category            text not null default 'marketing'  -- of its messages, by which opt-outs concern them
+                        check (category in ('marketing', 'utility', 'authentication', 'service')),
   messages_per_second double precision check (messages_per_second > 0),  -- its own cap; NULL = the channel's limit alone
   priority            smallint not null default 0,
   max_attempts        smallint check (max_attempts >= 0),
@@ -535,7 +553,7 @@ create table if not exists waemitter.conversation_state_transitions (
 create index if not exists conversation_state_transitions_conversations
   on waemitter.conversation_state_transitions (conversation_id, id);
 
--- What was written to us, each message whole.
+-- What was written to us (and by colleagues on the phone), each message whole.
 create table if not exists waemitter.inbound_messages (
   id                  bigint generated always as identity primary key,
   conversation_id     bigint not null references waemitter.conversations (id) on delete cascade,
@@ -543,6 +561,8 @@ create table if not exists waemitter.inbound_messages (
   message_type        text not null,
   payload             jsonb not null,  -- Meta's message object
   contact             jsonb,           -- Meta's words about who wrote it: in a group, one of its members
+  from_us             boolean not null default false,  -- a colleague wrote it, on the phone
+  wish                text check (wish in ('stop', 'start')),  -- it was an opt-out word, and has had its answer
   sent_at             timestamptz,     -- by Meta's clock, whole seconds
   webhook_id          bigint,          -- the row of webhook_logs that brought it
   created_at          timestamptz not null default clock_timestamp()
@@ -776,25 +796,126 @@ end $$;
 insert into waemitter.channels (name) values ('default') on conflict do nothing;
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- Opt-outs, and the 24 hours after a customer's message.
+
+-- A template's category as Meta last told it; NULL: it did not.
+create or replace function waemitter.template_category(channel text, template text) returns text language sql stable as $$
+  select lower(n.word) from waemitter.channels c
+  join waemitter.latest_news n on n.account = c.waba_id and n.about = 'template_category'
+  where c.name = template_category.channel and n.subject = template_category.template
+$$;
+
+-- Whether an opt-out of this scope concerns a message. One of marketing: what is declared as such, and templates that are to
+-- Meta. One of all: whatever is not declared as utility, authentication or service.
+create or replace function waemitter.opt_out_concerns(
+  scope text, channel text, category text, message_type text, payload jsonb
+) returns boolean language sql stable as $$
+  select case when scope = 'all' then coalesce(category, '') not in ('utility', 'authentication', 'service')
+              else coalesce(category, case when message_type = 'template'
+                     then waemitter.template_category(channel, payload #>> '{template,name}') end, '') = 'marketing' end
+$$;
+
+-- Put a recipient on the list, of one channel or (NULL) of all. True when they were not on it.
+create or replace function waemitter.suppress(
+  recipient text, scope text default 'all', channel text default null, reason text default 'operator',
+  source text default null
+) returns boolean language sql as $$
+  with put as (
+    insert into waemitter.suppressions (address, scope, channel, reason, source)
+    values (waemitter.address(recipient), scope, channel, reason, source) on conflict do nothing returning 1)
+  select exists (select from put)
+$$;
+
+-- Take a recipient off the list: with a channel, of what concerns that channel alone; a scope or reason of NULL is any.
+-- Returns how many entries were removed.
+create or replace function waemitter.unsuppress(
+  recipient text, scope text default null, channel text default null, reason text default null
+) returns integer language sql as $$
+  with gone as (
+    delete from waemitter.suppressions s
+    where s.address = waemitter.address(unsuppress.recipient) and s.scope = coalesce(unsuppress.scope, s.scope)
+      and (unsuppress.channel is null or s.channel = unsuppress.channel)
+      and (unsuppress.reason is null or s.reason = unsuppress.reason)
+    returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- When this recipient last wrote to the channel; NULL: never, as far as we know. Advisory: webhooks come late.
+create or replace function waemitter.last_inbound_at(channel text, recipient text) returns timestamptz
+language sql stable as $$
+  select v.last_inbound_at from waemitter.contact_addresses a
+  join waemitter.conversations v on v.channel = a.channel and v.contact_id = a.contact_id
+  where a.channel = last_inbound_at.channel and a.address = waemitter.address(last_inbound_at.recipient)
+    and a.retired_at is null
+$$;
+
+-- Whether a message is free-form, to a person who has not written within 24 hours (as far as we know: webhooks come late,
+-- and Meta decides). Groups have no such window here.
+create or replace function waemitter.outside_window(channel text, recipient text, message_type text, payload jsonb)
+returns boolean language sql stable as $$
+  select message_type <> 'template' and coalesce(payload ->> 'recipient_type', '') <> 'group'
+    and coalesce(waemitter.last_inbound_at(channel, recipient), '-infinity') < clock_timestamp() - interval '24 hours'
+$$;
+
+-- Those of the given messages that are outside the window.
+create or replace function waemitter.messages_outside_window(ids bigint[]) returns bigint[] language sql stable as $$
+  select coalesce(array_agg(o.id), '{}') from waemitter.outbox_messages o
+  where o.id = any (ids) and waemitter.outside_window(o.channel, o.recipient, o.message_type, o.payload)
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- What applications call, inside their own transactions.
 
--- Enqueue any message. Returns the row's id; when the idempotency_key is known already, the id of the first row.
+-- What is known against a message before it is queued: the status that it has at once, or NULL. It has its owner's rights,
+-- since applications see neither opt-outs nor conversations. The claim looks again.
+create or replace function waemitter.verdict(
+  channel text, recipient text, message_type text, payload jsonb, category text, due timestamptz,
+  out status text, out code integer, out reason text
+) language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare v_policy text;
+begin
+  if exists (select from waemitter.suppressions s
+             where s.address = waemitter.address(recipient) and coalesce(s.channel, verdict.channel) = verdict.channel
+               and waemitter.opt_out_concerns(s.scope, verdict.channel, category, message_type, payload)) then
+    status := 'suppressed';
+    reason := 'the recipient has opted out (waemitter.suppressions)';
+    return;
+  end if;
+  select c.window_policy into v_policy from waemitter.channels c where c.name = verdict.channel;
+  if v_policy <> 'send' and (due is null or due <= clock_timestamp())
+     and not (v_policy = 'template' and payload ? 'fallback_template')
+     and waemitter.outside_window(channel, recipient, message_type, payload) then
+    status := 'failed';
+    code := 131047;
+    reason := 'more than 24 hours since the recipient last wrote: only a template may be sent';
+  end if;
+end $$;
+
+-- Enqueue any message. Returns the row's id; when the idempotency_key is known already, the id of the first row. A recipient
+-- who has opted out gets a row all the same, which is `suppressed` from the start.
 create or replace function waemitter.send_message(
   recipient text, message_type text, payload jsonb,
   channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
   expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
-  correlation_id text default null, campaign_id bigint default null, max_attempts integer default null
+  correlation_id text default null, campaign_id bigint default null, max_attempts integer default null,
+  category text default null
 ) returns bigint language plpgsql as $$
 #variable_conflict use_variable
-declare v_id bigint;
+declare v_id bigint; v record;
 begin
+  select * into v from waemitter.verdict(channel, recipient, message_type, payload, category, available_at);
   insert into waemitter.outbox_messages as o
     (recipient, message_type, payload, channel, idempotency_key, available_at, expires_at, priority, ordering_key,
-     correlation_id, campaign_id, max_attempts)
-  values (recipient, message_type, payload, channel, idempotency_key, coalesce(available_at, clock_timestamp()),
-          expires_at, priority, ordering_key, correlation_id, campaign_id, max_attempts)
+     correlation_id, campaign_id, max_attempts, category, status, error_code, error_message, failed_at)
+  values (recipient, message_type, payload, channel, idempotency_key,
+          case when v.status is null then coalesce(available_at, clock_timestamp()) end,
+          expires_at, priority, ordering_key, correlation_id, campaign_id, max_attempts, category,
+          coalesce(v.status, 'queued'), v.code, v.reason, case when v.status = 'failed' then clock_timestamp() end)
   on conflict do nothing returning o.id into v_id;
-  if v_id is null then
+  if v_id is not null and v.status is not null then
+    insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
+    values (v_id, 'queued', v.status, jsonb_build_object('reason', v.reason, 'by', 'enqueue'));
+  elsif v_id is null then
     select o.id into v_id from waemitter.outbox_messages o where o.idempotency_key = send_message.idempotency_key;
     if v_id is null then  -- row level security hides the first row: to say nothing would lose this one
       raise exception 'idempotency_key % belongs to a message of another role', idempotency_key using errcode = 'unique_violation';
@@ -807,11 +928,11 @@ create or replace function waemitter.send_text(
   recipient text, body text,
   channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
   expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
-  correlation_id text default null, preview_url boolean default null
+  correlation_id text default null, preview_url boolean default null, category text default null
 ) returns bigint language sql as $$
   select waemitter.send_message(recipient, 'text',
     jsonb_build_object('text', jsonb_strip_nulls(jsonb_build_object('body', body, 'preview_url', preview_url))),
-    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id)
+    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id, category => category)
 $$;
 
 -- parameters: ["17", "Ada"] fills the body's {{1}}, {{2}}; {"order": "17"} fills named ones; an array of objects that have
@@ -820,7 +941,7 @@ create or replace function waemitter.send_template(
   recipient text, template text, language text, parameters jsonb default '[]',
   channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
   expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
-  correlation_id text default null
+  correlation_id text default null, category text default null
 ) returns bigint language sql as $$
   select waemitter.send_message(recipient, 'template', jsonb_build_object('template', jsonb_build_object(
       'name', template, 'language', jsonb_build_object('code', language),
@@ -833,7 +954,7 @@ create or replace function waemitter.send_template(
         else jsonb_build_array(jsonb_build_object(
           'type', 'body', 'parameters', (select jsonb_agg(jsonb_build_object('type', 'text', 'text', p.value))
                                          from jsonb_array_elements_text(parameters) p))) end)),
-    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id)
+    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id, category => category)
 $$;
 
 -- Wake the first parked row of each lane that the given rows belonged to, where the lane really came free. It waits for
@@ -1063,8 +1184,10 @@ begin
   v_suppressed := exists (select from waemitter.suppressions);
   if v_c.quiet_from is not null then v_known := waemitter.known_zones(zones); end if;
   with given as materialized (
-    select g.*, v_suppressed and exists (select from waemitter.suppressions s where s.address = g.address
-                                          and coalesce(s.channel, v_c.channel) = v_c.channel) as opted_out
+    select g.*, v_suppressed and exists (
+        select from waemitter.suppressions s
+        where s.address = g.address and coalesce(s.channel, v_c.channel) = v_c.channel
+          and waemitter.opt_out_concerns(s.scope, v_c.channel, v_c.category, enqueue_campaign.message_type, g.payload)) as opted_out
     from (select u.recipient, coalesce(u.payload::jsonb, payloads[1]::jsonb) as payload, waemitter.address(u.recipient) as address,
             case when u.zone = any (v_known) then u.zone end as zone
           from unnest(recipients, payloads, zones) as u (recipient, payload, zone) offset 0) g),
@@ -1075,9 +1198,9 @@ begin
   put as (
     insert into waemitter.outbox_messages
       (campaign_id, channel, recipient, message_type, payload, priority, max_attempts, expires_at, ordering_key, time_zone,
-       idempotency_key, status, available_at, hold, due_at, error_message)
+       category, idempotency_key, status, available_at, hold, due_at, error_message)
     select v_c.id, v_c.channel, d.recipient, enqueue_campaign.message_type, d.payload, v_c.priority, v_c.max_attempts,
-      v_c.expires_at, '', d.zone, 'campaign:' || v_c.id || ':' || d.address,
+      v_c.expires_at, '', d.zone, v_c.category, 'campaign:' || v_c.id || ':' || d.address,
       case when d.opted_out then 'suppressed' else 'queued' end,
       case when d.opted_out then null when v_c.status = 'draft' then 'infinity' else d.at end,
       case when v_c.status = 'draft' and not d.opted_out then 'campaign:' || v_c.id end,
@@ -1351,7 +1474,8 @@ begin
           case when v_pair is not null and o.lane <> '' then waemitter.address(o.recipient) end as address,
           coalesce(
             case when v_suppressions and exists (select from waemitter.suppressions s
-                where s.address = waemitter.address(o.recipient) and coalesce(s.channel, v_channel) = v_channel)
+                where s.address = waemitter.address(o.recipient) and coalesce(s.channel, v_channel) = v_channel
+                  and waemitter.opt_out_concerns(s.scope, v_channel, o.category, o.message_type, o.payload))
               then 'suppressed' end,
             case when v_campaigns and o.campaign_id is not null then (
               select case when c.status = 'cancelled' then c.status
@@ -1361,7 +1485,7 @@ begin
               from waemitter.campaigns c where c.id = o.campaign_id) end,
             case when v_held_templates and o.message_type = 'template' then (
               select 'template:' || h.template from waemitter.held_templates h
-              where h.channel = v_channel and h.template = o.payload #>> '{template,name}'
+              where h.channel = v_channel and h.template in ('', o.payload #>> '{template,name}')
                 and h.language in ('', coalesce(o.payload #>> '{template,language,code}', ''))
                 and (h.until is null or h.until > v_now) limit 1) end,
             case when v_campaigns and o.campaign_id is not null and o.due_at is null and o.claimed_at is null then (
@@ -2194,8 +2318,8 @@ begin
 
   select array_agg(u.id) into v_struck from unnest(v_ids, v_numbers) as u (id, n) where agains[u.n] = 'pair';
   if v_struck is not null then perform waemitter.strike_pairs(v_struck, v_now); end if;
-  insert into waemitter.suppressions (channel, address, reason, source)
-    select distinct o.channel, waemitter.address(o.recipient), 'marketing_stop', 'status webhook'
+  insert into waemitter.suppressions (channel, address, scope, reason, source)
+    select distinct o.channel, waemitter.address(o.recipient), 'marketing', 'marketing_stop', 'status webhook'
     from unnest(v_ids, v_numbers) as u (id, n) join waemitter.outbox_messages o on o.id = u.id
     where suppressed[u.n] and waemitter.address(o.recipient) <> '' on conflict do nothing;
   select array_agg(o.id), array_agg(classes[u.n]) into v_failed, v_classes
@@ -2418,15 +2542,6 @@ begin
     user_id => follow_contact.user_id, at => follow_contact.at, known => follow_contact.contact_id);
 end $$;
 
--- When this recipient last wrote to the channel; NULL: never, as far as we know. Advisory: webhooks come late.
-create or replace function waemitter.last_inbound_at(channel text, recipient text) returns timestamptz
-language sql stable as $$
-  select v.last_inbound_at from waemitter.contact_addresses a
-  join waemitter.conversations v on v.channel = a.channel and v.contact_id = a.contact_id
-  where a.channel = last_inbound_at.channel and a.address = waemitter.address(last_inbound_at.recipient)
-    and a.retired_at is null
-$$;
-
 -- Parked statuses whose message is known by now are applied; those older than `patience` are dropped, and told as `unknown`.
 -- The last row has no status: `waiting` tells whether any stay parked.
 create or replace function waemitter.apply_parked_statuses(patience interval, max_rows integer)
@@ -2504,6 +2619,172 @@ returns integer language sql as $$
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- What Meta tells beside messages and statuses, and what customers wish.
+
+-- True when nothing newer is known about the subject; it is remembered. The same word again is no news.
+create or replace function waemitter.is_news(account text, about text, subject text, word text, at timestamptz)
+returns boolean language sql as $$
+  with kept as (
+    insert into waemitter.latest_news as n (account, about, subject, word, at)
+    values (account, about, coalesce(subject, ''), word, coalesce(at, clock_timestamp()))
+    on conflict on constraint latest_news_pkey do update set word = excluded.word, at = excluded.at
+      where excluded.at > n.at or (excluded.at = n.at and excluded.word is distinct from n.word)
+    returning 1)
+  select exists (select from kept)
+$$;
+
+-- The account and the phone number of each number id, as webhooks tell them.
+create or replace function waemitter.learn_numbers(numbers text[], accounts text[], displayed text[]) returns void
+language sql as $$
+  with given as (
+    select number, max(account) as account, max(display) as display
+    from unnest(numbers, accounts, displayed) as g (number, account, display) group by number),
+  locked as materialized (
+    select c.name, coalesce(g.account, c.waba_id) as account, coalesce(g.display, c.display_number) as display
+    from waemitter.channels c join given g on g.number = c.phone_number_id
+    where (c.waba_id, c.display_number) is distinct from (coalesce(g.account, c.waba_id), coalesce(g.display, c.display_number))
+    order by c.name for no key update of c)
+  update waemitter.channels c set waba_id = l.account, display_number = l.display from locked l where c.name = l.name
+$$;
+
+-- The channels of an account; of an account that no channel is known to belong to, the only number that there is, if its own
+-- account is not known either.
+create or replace function waemitter.channels_of(account text) returns setof text language sql stable as $$
+  select c.name from waemitter.channels c where c.waba_id = channels_of.account
+  union all
+  select c.name from waemitter.channels c
+  where c.waba_id is null and c.kind = 'whatsapp' and c.phone_number_id is not null
+    and (select count(*) from waemitter.channels o where o.phone_number_id is not null and o.kind = 'whatsapp') = 1
+  order by 1
+$$;
+
+-- A template is `usable`, `paused` (for a time from `at`, or until more is heard) or `ended`: then its messages fail, or wait
+-- when `ended_waits`. Each channel of the account, and how many messages went on, or failed.
+create or replace function waemitter.hear_template(
+  account text, template text, language text, state text, word text, at timestamptz, pause interval default null,
+  reason text default null, ended_waits boolean default false
+) returns table (channel text, messages integer) language plpgsql as $$
+declare v_until timestamptz := coalesce(at, clock_timestamp()) + pause;
+begin
+  if not waemitter.is_news(account, 'template_status', template || '/' || language, word, at) then return; end if;
+  for channel in select c from waemitter.channels_of(account) c loop
+    messages := 0;
+    if state = 'usable' then
+      messages := waemitter.release_template(channel, template, language);
+    elsif state = 'paused' or ended_waits then
+      if v_until is null or v_until > clock_timestamp() then
+        perform waemitter.hold_template(channel, template, language, concat_ws(': ', word, reason), v_until);
+      end if;
+    else
+      messages := waemitter.fail_template(channel, template, language, 132016,
+        format('template: Meta says %s%s', word, coalesce(' (' || reason || ')', '')));
+      perform waemitter.release_template(channel, template, language);  -- what was locked just now; and new ones fail by Meta's word
+    end if;
+    return next;
+  end loop;
+end $$;
+
+-- Quality, tier or throughput of a number, or (number NULL) of every number of the account. Returns the channels.
+create or replace function waemitter.hear_number(
+  account text, number text, word text, quality text, tier text, at timestamptz
+) returns setof text language plpgsql as $$
+begin
+  if not waemitter.is_news(account, case when number is null then 'capability' else 'number' end, number, word || coalesce(' ' || tier, ''), at) then
+    return;
+  end if;
+  return query
+    with locked as materialized (
+      select c.name from waemitter.channels c
+      where c.name in (select waemitter.channels_of(account))
+        and (number is null or c.display_number = number
+             or (c.display_number is null and (select count(*) from waemitter.channels_of(account)) = 1))
+      order by c.name for no key update)
+    update waemitter.channels c
+    set quality = coalesce(hear_number.quality, c.quality), tier = coalesce(hear_number.tier, c.tier)
+    from locked l where c.name = l.name returning c.name;
+end $$;
+
+-- A person wants no marketing on this number, or wants it again: set in their WhatsApp, and told by Meta.
+create or replace function waemitter.hear_preference(
+  number text, wa_id text, user_id text, marketing boolean, at timestamptz
+) returns boolean language plpgsql as $$
+declare v_channel text; v_address text;
+begin
+  select c.name into v_channel from waemitter.channels c
+    where c.phone_number_id = number and c.kind = 'whatsapp' order by c.name limit 1;
+  if v_channel is null or not waemitter.is_news(v_channel, 'preference', coalesce(user_id, wa_id),
+                                                case when marketing then 'resume' else 'stop' end, at) then
+    return false;
+  end if;
+  foreach v_address in array array_remove(array[wa_id, user_id], null) loop
+    if marketing then
+      perform waemitter.unsuppress(v_address, 'marketing', v_channel, 'marketing_stop');
+    else
+      perform waemitter.suppress(v_address, 'marketing', v_channel, 'marketing_stop', 'user_preferences');
+    end if;
+  end loop;
+  return true;
+end $$;
+
+-- A customer wrote STOP or START, with these addresses: the list follows, and the confirmation, which the list does not
+-- concern, is queued. `everywhere`: for all channels. False: old news, or a START of somebody who never stopped us.
+create or replace function waemitter.hear_wish(
+  wish text, channel text, wa_id text, user_id text, wamid text, at timestamptz, reply text default '',
+  everywhere boolean default false
+) returns boolean language plpgsql as $$
+declare
+  v_list text := case when not everywhere then channel end;
+  v_address text; v_changed integer := 0;
+begin
+  if not waemitter.is_news(coalesce(v_list, ''), 'optout', coalesce(user_id, wa_id), wish, at) then return false; end if;
+  foreach v_address in array array_remove(array[wa_id, user_id], null) loop
+    if wish = 'stop' then
+      perform waemitter.suppress(v_address, 'all', v_list, 'stop_word', wamid);
+      v_changed := 1;
+    else
+      v_changed := v_changed + waemitter.unsuppress(v_address, 'all', v_list, 'stop_word');
+    end if;
+  end loop;
+  if v_changed > 0 and reply <> '' then
+    perform waemitter.send_message(recipient => coalesce('+' || wa_id, user_id), message_type => 'text',
+      payload => jsonb_build_object('text', jsonb_build_object('body', reply)), channel => channel,
+      idempotency_key => 'optout:' || wamid, category => 'service', ordering_key => '');
+  end if;
+  return v_changed > 0;
+end $$;
+
+-- A colleague wrote to a customer on the phone: the conversation is a human's until `at` + `takeover`, and what was written
+-- is kept in it. Returns the conversation; NULL: known already, or no channel has that number.
+create or replace function waemitter.hear_echo(
+  number text, wamid text, wa_id text, user_id text, message_type text, payload text, at timestamptz, takeover interval,
+  webhook_id bigint default null
+) returns bigint language plpgsql as $$
+#variable_conflict use_variable
+declare v_channel text; v_id bigint; v_from text; v_until timestamptz := coalesce(at, clock_timestamp()) + takeover;
+begin
+  select c.name into v_channel from waemitter.channels c
+    where c.phone_number_id = number and c.kind = 'whatsapp' order by c.name limit 1;
+  if v_channel is null then return null; end if;
+  insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, scope)
+    values (wamid, 'message_echoes', number) on conflict do nothing;
+  if not found then return null; end if;
+  insert into waemitter.conversations as v (channel, contact_id)
+    values (v_channel, waemitter.contact_of(v_channel, wa_id, user_id, at => at))
+    on conflict (channel, contact_id) do update set updated_at = clock_timestamp() returning v.id, v.status into v_id, v_from;
+  insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, webhook_id, from_us)
+    values (v_id, wamid, message_type, payload::jsonb, at, webhook_id, true);
+  if v_until > clock_timestamp() then
+    update waemitter.conversations v set status = 'human', takeover_until = greatest(v.takeover_until, v_until)
+      where v.id = v_id;
+    if v_from <> 'human' then
+      insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason)
+        values (v_id, v_from, 'human', 'a colleague wrote on the phone');
+    end if;
+  end if;
+  return v_id;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- Roles and row level security. Without the right to create roles all else is applied, and this says so.
 
 do $$
@@ -2526,9 +2807,11 @@ begin
     execute format('alter table waemitter.%I enable row level security', v_table);
   end loop;
 
-  revoke execute on function waemitter.wake_lanes(bigint[]) from public;  -- it has its owner's rights
+  revoke execute on function waemitter.wake_lanes(bigint[]) from public;  -- these have their owner's rights
+  revoke execute on function waemitter.verdict(text, text, text, jsonb, text, timestamptz) from public;
   if exists (select from pg_roles where rolname = 'waemitter_daemon') then
     grant execute on function waemitter.wake_lanes(bigint[]) to waemitter_daemon;
+    grant execute on function waemitter.verdict(text, text, text, jsonb, text, timestamptz) to waemitter_daemon;
     grant usage on schema waemitter to waemitter_daemon;
     grant select, insert, update, delete on all tables in schema waemitter to waemitter_daemon;
     grant usage on all sequences in schema waemitter to waemitter_daemon;
@@ -2549,6 +2832,7 @@ begin
     -- may enqueue, see its own, and call cancel_message and retry_message on its own
     grant usage on schema waemitter to waemitter_app;
     grant execute on function waemitter.wake_lanes(bigint[]) to waemitter_app;
+    grant execute on function waemitter.verdict(text, text, text, jsonb, text, timestamptz) to waemitter_app;
     grant select, insert on waemitter.outbox_messages, waemitter.message_queue to waemitter_app;
     grant select on waemitter.outbox_events, waemitter.channels to waemitter_app;
     grant update (status, available_at, due_at, hold, attempts, claimed_at, whatsapp_message_id, error_code, error_message,

@@ -43,8 +43,10 @@ from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.letters.store import LetterStore
 from waemitter.outbox.media.library import MediaLibrary, Number
 from waemitter.outbox.media.store import MediaStore
+from waemitter.outbox.permissions.store import PermissionStore
+from waemitter.outbox.permissions.window import WindowPolicy
 from waemitter.outbox.reconciler import Reconciler
-from waemitter.outbox.sender import Sender, Sending
+from waemitter.outbox.sender import Sender
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.doorbell import Doorbell
 from waemitter.runtime.gears import GEARS, Gears
@@ -132,6 +134,7 @@ class _Daemon:
         self.outbox = OutboxStore(pool)
         self.channels = ChannelStore(pool)
         self.letters = LetterStore(pool)
+        self.permissions = PermissionStore(pool)
         self.inbox = InboxStore(pool)
         listen = settings.database.listen_url or settings.database.url
         self.doorbell = Doorbell(
@@ -183,6 +186,7 @@ class _Daemon:
             )
             if await self.channels.introduce(channel.name, token_hash=channel.token_hash):
                 self.events.channel_resumed(channel=channel.name)
+            await self.permissions.set_window(channel.name, WindowPolicy(channel.window_policy))
         await self.presence.begin()
 
     def services(self, started: float) -> dict[str, Service]:
@@ -247,25 +251,16 @@ class _Daemon:
         )
 
     def _sender(self, channel: ChannelSettings, client: GraphClient) -> Sender:
-        outbox = self.settings.outbox
         return Sender(
             channel.name,
             store=self.outbox,
             channels=self.channels,
+            permissions=self.permissions,
             client=client,
             gears=self.gears,
             bell=self.doorbell.bell(OUTBOX),
             events=self.events,
-            sending=Sending(
-                enabled=outbox.send_enabled,
-                batch_size=outbox.batch_size,
-                concurrency=outbox.concurrency,
-                lease=outbox.lease,
-                request_timeout=outbox.request_timeout,
-                unconfirmed_policy=channel.unconfirmed_policy,
-                sweep_interval=outbox.sweep_interval,
-                patience=outbox.patience,
-            ),
+            sending=self.settings.outbox.sending(channel),
             clock=time.monotonic,
             jitter=_jitter,
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from waemitter import __version__
-from waemitter.cli import campaign, keys, media, outbox, schema
+from waemitter.cli import campaign, keys, media, optout, outbox, schema
 from waemitter.cli.bench import bench
 from waemitter.cli.check import check
 from waemitter.cli.demo import run_demo
@@ -29,6 +29,7 @@ app.command("demo")(run_demo)
 app.add_typer(schema.app, name="schema")
 app.command()(check)
 app.command()(send)
+app.add_typer(optout.app, name="optout")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(keys.app, name="keys")

@@ -20,6 +20,8 @@ from waemitter.observe.events import Events
 from waemitter.outbox.bucket import FlightWindow, ServerClock, missed
 from waemitter.outbox.channels.store import ChannelStore, Template
 from waemitter.outbox.message import Attempt, Echo
+from waemitter.outbox.permissions.store import PermissionStore
+from waemitter.outbox.permissions.window import REFUSAL, WindowPolicy, sort
 from waemitter.outbox.retry import Decision, Outcome, Patience, Pause, consequence, decide
 from waemitter.outbox.settler import Settler
 from waemitter.outbox.store import Applied, Claimed, OutboxStore, Settlement
@@ -53,6 +55,7 @@ class Sending:
     lease: float
     request_timeout: float
     unconfirmed_policy: str
+    window_policy: WindowPolicy
     sweep_interval: float
     patience: Patience
 
@@ -72,6 +75,7 @@ class Sender:
         *,
         store: OutboxStore,
         channels: ChannelStore,
+        permissions: PermissionStore,
         client: Client,
         gears: Gears,
         bell: Bell,
@@ -84,6 +88,7 @@ class Sender:
         self._channel = channel
         self._store = store
         self._channels = channels
+        self._permissions = permissions
         self._client = client
         self._gears = gears
         self._bell = bell
@@ -145,7 +150,7 @@ class Sender:
         if claimed.rate is not None:
             self._limited = claimed.rate > 0
         start_by = now + sending.lease - sending.request_timeout - MARGIN
-        attempts = claimed.attempts
+        attempts = await self._in_window(claimed.attempts)
         if self._limited:
             attempts.sort(key=lambda attempt: attempt.slot)
         rows = [
@@ -160,6 +165,28 @@ class Sender:
             next_due=None if claimed.next_due is None else claimed.next_due - claimed.clock,
             not_before=0.0 if claimed.not_before is None else claimed.not_before - claimed.clock,
         )
+
+    async def _in_window(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Those that may leave by the channel's policy; the others fail here, before their slot."""
+        policy = self._sending.window_policy
+        if policy is WindowPolicy.SEND or not attempts:
+            return attempts
+        try:
+            outside = await self._permissions.outside_window([each.id for each in attempts])
+        except DatabaseUnreachable:
+            for attempt in attempts:
+                self._give_back(attempt)
+            raise
+        found = sort(attempts, outside, policy=policy)
+        for attempt in found.refused:
+            self._tell_failure(
+                attempt,
+                error_class=REFUSAL.error_class or "",
+                code=REFUSAL.code,
+                reason=REFUSAL.reason or "",
+            )
+            self._settler.settle(Settlement(attempt.id, attempt.token, REFUSAL))
+        return found.allowed
 
     async def work(self, row: Leased) -> None:
         attempt = row.attempt

@@ -28,6 +28,7 @@ FALLBACKS: Final[Mapping[str, str]] = MappingProxyType(
         "pair_seconds": "channel.pair_seconds",
         "pair_burst": "channel.pair_burst",
         "unconfirmed_policy": "outbox.unconfirmed_policy",
+        "window_policy": "channel.window_policy",
     }
 )
 _KEYS: Final = frozenset(entry.key for entry in CHANNEL_ENTRIES)

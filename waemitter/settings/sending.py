@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
+from waemitter.outbox.permissions.window import WindowPolicy
 from waemitter.outbox.retry import Patience
+from waemitter.outbox.sender import Sending
 from waemitter.settings.durations import Duration, Durations
 from waemitter.settings.metadata import Group, setting
 from waemitter.settings.values import (
@@ -23,6 +25,7 @@ from waemitter.settings.values import (
 )
 
 UndeliveredPolicy = Annotated[Literal["fail", "defer"], BeforeValidator(lowered)]
+WindowWord = Annotated[Literal["send", "fail", "template"], BeforeValidator(lowered)]
 UnconfirmedPolicy = Annotated[Literal["retry", "hold"], BeforeValidator(lowered)]
 
 
@@ -137,6 +140,20 @@ class OutboxSettings(Group):
             postpone=self.undelivered_policy == "defer",
         )
 
+    def sending(self, channel: ChannelSettings) -> Sending:
+        """How that channel sends."""
+        return Sending(
+            enabled=self.send_enabled,
+            batch_size=self.batch_size,
+            concurrency=self.concurrency,
+            lease=self.lease,
+            request_timeout=self.request_timeout,
+            unconfirmed_policy=channel.unconfirmed_policy,
+            window_policy=WindowPolicy(channel.window_policy),
+            sweep_interval=self.sweep_interval,
+            patience=self.patience,
+        )
+
 
 class ChannelLimits(Group):
     messages_per_second: float | None = setting(
@@ -158,6 +175,11 @@ class ChannelLimits(Group):
         ge=1,
         le=45,
     )
+    window_policy: WindowWord = setting(
+        "send",
+        "Free-form messages to who has not written within 24 hours, as far as we know: `send` leaves it to "
+        "Meta, `fail` fails them with 131047, `template` sends the payload's `fallback_template` instead.",
+    )
 
 
 class ChannelTable(Group):
@@ -177,6 +199,7 @@ class ChannelTable(Group):
     pair_seconds: Duration | None = setting(None, "As `channel.pair_seconds`.")
     pair_burst: int | None = setting(None, "As `channel.pair_burst`.", ge=1, le=45)
     unconfirmed_policy: UnconfirmedPolicy | None = setting(None, "As `outbox.unconfirmed_policy`.")
+    window_policy: WindowWord | None = setting(None, "As `channel.window_policy`.")
 
 
 class ChannelSettings(Group):
@@ -195,6 +218,7 @@ class ChannelSettings(Group):
     pair_seconds: float | None
     pair_burst: int | None
     unconfirmed_policy: UnconfirmedPolicy
+    window_policy: WindowWord
 
     @property
     def token_hash(self) -> str | None:

@@ -17,6 +17,9 @@ import orjson
 from waemitter.errors import PayloadError
 from waemitter.whatsapp.payloads import LONGEST_ECHO, check, problems
 
+FALLBACK: Final = "fallback_template"
+"""The key of a payload that is ours: the template to send when a free-form message is not allowed."""
+
 _READY_PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _PHONE_DIGITS: Final = re.compile(r"[1-9][0-9]{6,14}")
 _USER_ID: Final = re.compile(r"[A-Za-z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
@@ -79,16 +82,17 @@ def render(
     """Return the request body as compact JSON in UTF-8.
 
     `payload` is keyed as in the Cloud API, as an object or as its JSON text: `{"text": {…}}`. It
-    may also hold `context`, `recipient_type` and the caller's own `biz_opaque_callback_data`, which
-    goes behind `echo` and a `|`. With `recipient_type` `group` the recipient is a group id and is
-    sent as it is. Raises PayloadError, which names the field and says what to do about it.
+    may also hold `context`, `recipient_type`, the caller's own `biz_opaque_callback_data`, which
+    goes behind `echo` and a `|`, and `fallback_template`, which is ours and does not leave. With
+    `recipient_type` `group` the recipient is a group id and is sent as it is. Raises PayloadError,
+    which names the field and says what to do about it.
     """
     given = _object(payload)
     check(message_type, given)
     to, address = _address(recipient, given.get("recipient_type"))
     body = {
         "messaging_product": "whatsapp",
-        **given,
+        **{key: value for key, value in given.items() if key != FALLBACK},
         to: address,
         "type": message_type,
         "biz_opaque_callback_data": _echo(echo, given.get("biz_opaque_callback_data")),

@@ -136,8 +136,8 @@ class ChannelStore:
         return int(record["released"]) if record["held"] else None
 
     SUPPRESS: Final = """
-        insert into waemitter.suppressions (channel, address, reason, source)
-        select $1, waemitter.address($2), 'marketing_stop', $3 on conflict do nothing
+        insert into waemitter.suppressions (channel, address, scope, reason, source)
+        select $1, waemitter.address($2), 'marketing', 'marketing_stop', $3 on conflict do nothing
     """
 
     async def suppress(self, *, channel: str, recipient: str, source: str) -> None:
