@@ -1,0 +1,62 @@
+"""What the worker asks of the routes: who answers a turn, and why.
+
+A decision is pure: the same facts, session and flags lead to the same route, on every daemon and in `waemitter route test`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+from waemitter.inbox.windows import Window
+from waemitter.turns.turn import Contact, Handler, Session
+
+Supersede: TypeAlias = Literal["keep", "discard"]
+"""What becomes of an answer when more was written while it was made: `keep` sends it, and the rest is a turn of its own;
+`discard` drops it, and one turn answers both, at most twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was said, by whom, where: a turn before it has a route. See Turn for the fields."""
+
+    channel: str
+    conversation_id: int
+    contact: Contact
+    text: str
+    messages: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """The switches of the table feature_flags, as they are for this contact."""
+
+    message_buffering: bool = True
+    enhanced_processing: bool = True
+    response_quality_enhancement: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The route of a turn. `reason`: a sentence for an operator, without the customer's words.
+
+    `service` becomes the session's active_service when the handler says nothing of the session; `ends_session`: the session is
+    over before the handler is asked.
+    """
+
+    route: str
+    reason: str
+    handler: Handler
+    buffer: Window
+    ends_session: bool = False
+    service: str | None = None
+    supersede: Supersede = "keep"
+
+
+class Router(Protocol):
+    """The routes of this installation."""
+
+    def decide(self, facts: Facts, session: Session, flags: Flags) -> Decision | None:
+        """None: nobody answers, the turn is kept and ends without a reply."""
+        ...
