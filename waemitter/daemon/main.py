@@ -1,0 +1,116 @@
+"""`run_daemon`: open, prepare, supervise, close."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from waemitter.daemon.receiving import Inbox
+from waemitter.daemon.sending import Senders
+from waemitter.daemon.serving import Receiver
+from waemitter.daemon.shared import INBOX, OUTBOX, Shared, secret
+from waemitter.db import schema
+from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
+from waemitter.errors import WaemitterError
+from waemitter.observe import logging
+from waemitter.observe.events import Events
+from waemitter.observe.metrics import Metrics
+from waemitter.runtime.doorbell import Doorbell
+from waemitter.runtime.gears import GEARS
+from waemitter.runtime.lag import watch_lag
+from waemitter.runtime.supervise import Service, Stop, causes_of, place_of, supervise
+from waemitter.settings import Settings
+from waemitter.whatsapp.client import open_session
+
+DRAINED: Final = 0
+CRASHED: Final = 1
+GRACE_RAN_OUT: Final = 3
+
+
+async def run_daemon(
+    settings: Settings, *, apply_schema: bool = False, stop: Stop | None = None
+) -> int:
+    """Run until told to stop; returns the exit code.
+
+    Raises DatabaseUnreachable, SchemaNotSupported or UsageError when it cannot start at all.
+    """
+    started = time.monotonic()
+    logger = logging.configure(level=settings.logging.level, format=settings.logging.format)
+    events = Events(metrics := Metrics(CollectorRegistry()), logger)
+    stop = stop or Stop(grace=settings.grace)
+    dsn = secret(settings.database.url)
+    if apply_schema:
+        async with open_connection(dsn) as connection:
+            await schema.apply(connection)
+    with stop.on_signals():
+        async with (
+            open_pool(dsn, size=settings.database.pool_size) as pool,
+            open_session(connections=settings.outbox.concurrency) as session,
+        ):
+            doorbell = _doorbell(settings, events)
+            shared = Shared(settings, events, metrics, pool, session, doorbell, stop)
+            return await _Daemon(shared, started).run()
+
+
+def _doorbell(settings: Settings, events: Events) -> Doorbell:
+    listen = settings.database.listen_url or settings.database.url
+    return Doorbell(
+        lambda: connect_listener(secret(listen)), channels=(OUTBOX, INBOX, GEARS), observer=events
+    )
+
+
+class _Daemon:
+    def __init__(self, shared: Shared, started: float) -> None:
+        self._shared = shared
+        self._senders = Senders(shared)
+        self._inbox = Inbox(shared)
+        self._receiver = Receiver(
+            shared, self._inbox.journal, drained=self._senders.drained, started=started
+        )
+
+    async def run(self) -> int:
+        shared, events = self._shared, self._shared.events
+        if not await self._prepared():
+            return DRAINED
+        try:
+            drained = await supervise(self._services(), shared.stop)
+        except BaseExceptionGroup as group:
+            causes = causes_of(group)
+            if len(causes) == 1 and isinstance(causes[0], WaemitterError):
+                raise causes[0] from None  # it says what to do, and has its exit code
+            for error in causes:
+                words = f"{type(error).__name__}: {error}"
+                events.daemon_crashed(error=words, where=place_of(error))
+            return CRASHED
+        if not drained:
+            events.grace_ran_out()
+            return GRACE_RAN_OUT
+        events.daemon_drained(took=time.monotonic() - self._receiver.asked_to_stop_at)
+        return DRAINED
+
+    async def _prepared(self) -> bool:
+        """What must be true before anything is claimed. False: told to stop while that took its time.
+
+        Raises SchemaNotSupported, or DatabaseUnreachable.
+        """
+        try:
+            async with self._shared.stop.interrupting():
+                with outages():
+                    async with self._shared.pool.acquire() as connection:
+                        await schema.require(connection)
+                await self._senders.prepare()
+                await self._inbox.prepare()
+        except TimeoutError:  # the stop's: a slow database is DatabaseUnreachable
+            return False
+        return True
+
+    def _services(self) -> dict[str, Service]:
+        return {
+            "doorbell": self._shared.doorbell.run,
+            **self._senders.services(),
+            "receiver": self._receiver.run,
+            **self._inbox.services(),
+            "lag": lambda stop: watch_lag(stop, self._shared.events),
+        }

@@ -1,0 +1,90 @@
+"""The way in: webhooks are journalled, or spooled, and worked off."""
+
+from __future__ import annotations
+
+import time
+
+from waemitter.daemon.shared import INBOX, OUTBOX, Shared, jitter
+from waemitter.inbox.failures import Failures
+from waemitter.inbox.journal.drainer import Drainer
+from waemitter.inbox.journal.spool import Spool
+from waemitter.inbox.journal.store import JournalStore
+from waemitter.inbox.journal.writer import Journal
+from waemitter.inbox.presence import Presence
+from waemitter.inbox.services import inbox_services
+from waemitter.inbox.store import InboxStore
+from waemitter.outbox.channels.store import ChannelStore
+from waemitter.outbox.letters.store import LetterStore
+from waemitter.outbox.store import OutboxStore
+from waemitter.runtime.supervise import Service
+from waemitter.settings import Settings
+
+
+class Inbox:
+    """`journal` is run by the web server's side, which it outlives by the last commit."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._store = InboxStore(shared.pool)
+        self._journalled = JournalStore(shared.pool)
+        self._spool = _spool(shared.settings)
+        self._presence = Presence(
+            self._store,
+            database_lost=lambda error: shared.events.database_lost(error=error),
+            clock=time.monotonic,
+        )
+        self.journal = Journal(
+            self._journalled,
+            written=self._written,
+            spool=self._spool,
+            spooling=shared.events.spool_begun,
+            failed=self._presence.failed,
+        )
+
+    async def prepare(self) -> None:
+        if self._spool is not None:
+            await self._spool.open()
+        await self._presence.begin()
+
+    def services(self) -> dict[str, Service]:
+        return {**self._draining(), "presence": self._presence.run, **self._splitting()}
+
+    def _written(self) -> None:
+        self._shared.doorbell.ring(INBOX)
+
+    def _draining(self) -> dict[str, Service]:
+        if self._spool is None:
+            return {}
+        drainer = Drainer(
+            self._spool, self._journalled, written=self._written, events=self._shared.events
+        )
+        return {"drainer": drainer.run}
+
+    def _splitting(self) -> dict[str, Service]:
+        shared = self._shared
+        failures = Failures(
+            LetterStore(shared.pool),
+            ChannelStore(shared.pool),
+            events=shared.events,
+            patience=shared.settings.outbox.patience,
+            jitter=jitter,
+            requeued=lambda: shared.doorbell.ring(OUTBOX),
+        )
+        return inbox_services(
+            self._store,
+            OutboxStore(shared.pool),
+            failures,
+            fields={},
+            events=shared.events,
+            bell=shared.doorbell.bell(INBOX),
+            lanes_freed=lambda: shared.doorbell.ring(OUTBOX),
+            sweep_interval=shared.settings.outbox.sweep_interval,
+            jitter=jitter,
+        )
+
+
+def _spool(settings: Settings) -> Spool | None:
+    inbox = settings.inbox
+    if inbox.spool_dir is None:
+        return None
+    return Spool(inbox.spool_dir, most_bytes=inbox.spool_max_bytes)

@@ -1,0 +1,142 @@
+"""What the daemon answers over HTTP: webhooks, health, metrics, and the API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+from waemitter import __version__
+from waemitter.daemon.sending import graph_client
+from waemitter.daemon.shared import OUTBOX, Shared, secret
+from waemitter.inbox.journal.writer import Journal
+from waemitter.outbox.campaigns.store import CampaignStore
+from waemitter.outbox.intake.store import IntakeStore
+from waemitter.outbox.media.library import MediaLibrary, Number
+from waemitter.outbox.media.store import MediaStore
+from waemitter.outbox.store import OutboxStore
+from waemitter.runtime.gears import GEARS
+from waemitter.runtime.supervise import Stop
+from waemitter.web.api.assembly import outbox_api
+from waemitter.web.api.serving import Api
+from waemitter.web.app import Parts
+from waemitter.web.auth import Authenticator
+from waemitter.web.health import Component, Health
+from waemitter.web.site import Addresses, serve_site
+from waemitter.web.store import AuditStore, KeyStore
+from waemitter.web.webhooks import WebhookReceiver
+
+
+class Receiver:
+    """The web server, and the journal behind it."""
+
+    def __init__(
+        self, shared: Shared, journal: Journal, *, drained: asyncio.Event, started: float
+    ) -> None:
+        """`drained`: nothing is in flight any more; `started`: when the process was, by time.monotonic()."""
+        self.asked_to_stop_at = time.monotonic()
+        self._shared = shared
+        self._journal = journal
+        self._drained = drained
+        self._started = started
+
+    async def run(self, stop: Stop) -> None:
+        events, channels = self._shared.events, self._shared.settings.channels
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._journal.run())
+            async with self._serving() as addresses:
+                events.daemon_started(
+                    address=addresses.main,
+                    admin_address=addresses.admin,
+                    version=__version__,
+                    channels=[channel.name for channel in channels],
+                )
+                if await self._connected(stop):
+                    events.daemon_ready(took=time.monotonic() - self._started)
+                await stop.requested.wait()
+                self.asked_to_stop_at = time.monotonic()
+                # Until then /health/ready says 503, and the statuses of what is in flight are kept.
+                await self._drained.wait()
+            self._journal.close()
+
+    async def _connected(self, stop: Stop) -> bool:
+        doorbell = self._shared.doorbell
+        bell = doorbell.bell(GEARS)  # every bell rings when the listener has connected
+        while not doorbell.connected and not stop.requested.is_set():
+            await bell.heard(1.0)
+        return doorbell.connected
+
+    def _serving(self) -> AbstractAsyncContextManager[Addresses]:
+        shared, http = self._shared, self._shared.settings.http
+        receiver = WebhookReceiver(
+            journal=self._journal,
+            events=shared.events,
+            app_secrets=self._app_secrets(),
+            verify_token=secret(shared.settings.whatsapp.verify_token),
+        )
+        health = Health(
+            version=__version__,
+            stopping=shared.stop.requested.is_set,
+            probes=(self._database, self._listener),
+        )
+        parts = Parts(
+            webhooks=receiver,
+            health=health,
+            metrics=shared.metrics,
+            api=self._api(),
+            events=shared.events,
+        )
+        return serve_site(
+            parts,
+            host=http.host,
+            port=http.port,
+            admin_port=http.admin_port,
+            tls_cert=http.tls_cert,
+            tls_key=http.tls_key,
+        )
+
+    def _api(self) -> Api:
+        shared, http = self._shared, self._shared.settings.http
+        auth = Authenticator(
+            fixed={key.secret.get_secret_value(): key.scopes for key in http.api_keys},
+            ring=KeyStore(shared.pool),
+            rate=http.rate_limit,
+            clock=time.monotonic,
+        )
+        return outbox_api(
+            outbox=OutboxStore(shared.pool),
+            intake=IntakeStore(shared.pool),
+            campaigns=CampaignStore(shared.pool),
+            media=self._media(),
+            ring=lambda: shared.doorbell.ring(OUTBOX),
+            auth=auth,
+            audit=AuditStore(shared.pool),
+            clock=time.monotonic,
+        )
+
+    def _media(self) -> MediaLibrary:
+        settings = self._shared.settings
+        numbers = {
+            channel.name: Number(channel.phone_number_id, graph_client(self._shared, channel))
+            for channel in settings.channels
+            if settings.outbox.send_enabled and channel.phone_number_id
+        }
+        return MediaLibrary(MediaStore(self._shared.pool), numbers)
+
+    def _app_secrets(self) -> Sequence[str]:
+        settings = self._shared.settings
+        found = [*settings.whatsapp.app_secrets]
+        for channel in settings.channels:
+            found += channel.app_secrets
+        return tuple(dict.fromkeys(each.get_secret_value() for each in found))
+
+    def _database(self) -> Component:
+        away = self._shared.events.database_away
+        return Component("database", ok=not away, detail="does not answer" if away else "answers")
+
+    def _listener(self) -> Component:
+        """Not required: without notifications rows are found too, only later."""
+        connected = self._shared.doorbell.connected
+        detail = "listens" if connected else "reconnects"
+        return Component("listener", ok=connected, detail=detail, required=False)

@@ -1,0 +1,45 @@
+"""What the parts of the daemon share. Stores are cheap and are made by whoever needs one."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+import asyncpg
+
+from waemitter.observe.events import Events
+from waemitter.observe.metrics import Metrics
+from waemitter.runtime.doorbell import Doorbell
+from waemitter.runtime.supervise import Stop
+from waemitter.settings import Settings
+
+# The channels of LISTEN.
+OUTBOX: Final = "waemitter_outbox"
+INBOX: Final = "waemitter_inbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Opened before, and closed after, everything that uses it."""
+
+    settings: Settings
+    events: Events
+    metrics: Metrics
+    pool: asyncpg.Pool[asyncpg.Record]
+    session: aiohttp.ClientSession
+    doorbell: Doorbell
+    stop: Stop
+
+
+def jitter() -> float:
+    return random.uniform(0.9, 1.1)  # noqa: S311 it spreads load, it guards nothing
+
+
+def secret(value: object | None) -> str | None:
+    """The text of a SecretStr, or of a Dsn."""
+    if value is None:
+        return None
+    text: str = value.get_secret_value()  # type: ignore[attr-defined] # both have it
+    return text
