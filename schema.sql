@@ -73,6 +73,7 @@ create table if not exists waemitter.channels (
   kind                text not null default 'whatsapp' check (kind in ('whatsapp', 'chatwoot')),
   phone_number_id     text,
   messages_per_second double precision not null default 80 check (messages_per_second >= 0),  -- 0 = no limit
+  limit_is_set        boolean not null default false,  -- by a setting: an upgrade by Meta leaves it alone
   pair_seconds        double precision not null default 6 check (pair_seconds >= 0),
   pair_burst          integer not null default 45 check (pair_burst between 1 and 45),
   unconfirmed_policy  text check (unconfirmed_policy in ('retry', 'hold')),                   -- NULL = the daemon's setting
@@ -93,8 +94,23 @@ create table if not exists waemitter.channels (
 
 create table if not exists waemitter.channel_buckets (
   channel text primary key references waemitter.channels (name) on update cascade on delete cascade,
-  tat     timestamptz not null default '-infinity'  -- theoretical arrival time (GCRA): the next free send slot
+  tat     timestamptz not null default '-infinity',  -- theoretical arrival time (GCRA): the next free send slot
+  throttle     double precision not null default 1 check (throttle > 0 and throttle <= 1),  -- of the limit, when it was throttled
+  throttled_at timestamptz,                                                                 -- Meta answered 130429
+  inbound      double precision not null default 0 check (inbound >= 0),                    -- the recent peak, messages a second
+  inbound_at   timestamptz
 ) with (fillfactor = 10);
+
+-- Slots a second of a number: 0.97 of its limit, of which inbound messages have their share (Meta counts both), lowered
+-- after a 130429 and back to the whole in up to five minutes; never below a tenth. 0 = no limit.
+create or replace function waemitter.send_rate(
+  messages_per_second double precision, throttle double precision, throttled_at timestamptz, inbound double precision,
+  inbound_at timestamptz, at timestamptz
+) returns double precision language sql immutable parallel safe as $$
+  select 0.97 * greatest(messages_per_second * 0.1,
+    messages_per_second * least(1, throttle + coalesce(extract(epoch from at - throttled_at) / 300, 1))
+    - case when inbound_at > at - interval '1 minute' then inbound else 0 end)
+$$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- The outbox.
@@ -1433,7 +1449,8 @@ declare
   v_wait bigint[]; v_wait_until timestamptz[];
   v_most constant integer := 1000;  -- rows that one claim may park, re-date, end or resend
 begin
-  select b.tat, c.messages_per_second * 0.97, c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
+  select b.tat, waemitter.send_rate(c.messages_per_second, b.throttle, b.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
+         c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null,
          nullif(c.pair_seconds, 0) * interval '1 second', (c.pair_burst - 1) * c.pair_seconds * interval '1 second'
     into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_pair, v_pair_credit
@@ -1663,6 +1680,45 @@ begin
   perform set_config('waemitter.quiet', '', true);
   return next;
 end $$;
+
+-- Meta answered 130429: the number sends at 0.7 of its present rate, for all daemons, and slowly faster again. Once for all
+-- answers of the same moment. Returns whether it was lowered.
+create or replace function waemitter.throttle_channel(channel text) returns boolean language sql as $$
+  with lowered as (
+    update waemitter.channel_buckets b
+    set throttled_at = clock_timestamp(), throttle = greatest(0.1,
+      0.7 * least(1, b.throttle + coalesce(extract(epoch from clock_timestamp() - b.throttled_at) / 300, 1)))
+    where b.channel = throttle_channel.channel
+      and (b.throttled_at is null or b.throttled_at < clock_timestamp() - interval '2 seconds')
+    returning b.channel)
+  select exists (select from lowered)
+$$;
+
+-- So many inbound messages came in a second: that much of the limit is theirs for a minute. A lower peak is news only when
+-- the last one is over, an equal one only after a while. Returns whether it was.
+create or replace function waemitter.reserve_inbound(channel text, per_second double precision) returns boolean
+language sql as $$
+  with raised as (
+    update waemitter.channel_buckets b set inbound = per_second, inbound_at = clock_timestamp()
+    where b.channel = reserve_inbound.channel
+      and (b.inbound_at is null or b.inbound_at < clock_timestamp() - interval '1 minute' or per_second > b.inbound
+           or (per_second > 0.9 * b.inbound and b.inbound_at < clock_timestamp() - interval '20 seconds'))
+    returning b.channel)
+  select exists (select from raised)
+$$;
+
+-- Meta has upgraded the number (webhook phone_number_quality_update, THROUGHPUT_UPGRADE): it may send 1,000 a second, unless
+-- a setting or an operator has given it a limit of its own. Returns whether the limit was raised.
+create or replace function waemitter.upgrade_throughput(channel text, messages_per_second double precision default 1000)
+returns boolean language sql as $$
+  with raised as (
+    update waemitter.channels c set messages_per_second = upgrade_throughput.messages_per_second
+    where c.name = upgrade_throughput.channel and not c.limit_is_set and c.messages_per_second = 80
+    returning c.name),
+  eased as (
+    update waemitter.channel_buckets b set throttle = 1, throttled_at = null from raised where b.channel = raised.name)
+  select exists (select from raised)
+$$;
 
 -- The lease ran out before an outcome came: the message may have left. The token stays: a late answer still counts.
 create or replace function waemitter.lose_leases(ids bigint[], at timestamptz, until timestamptz) returns integer

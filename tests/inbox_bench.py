@@ -113,6 +113,7 @@ async def opened(
                 events=observed.events,
                 lanes_freed=lambda: freed.append(True),
                 parked=lambda: parked.append(True),
+                reserve=OutboxStore(pool).reserve_inbound,
                 clock=lambda: 0.0,
             )
             yield Bench(pool, inbox, JournalStore(pool), splitter, observed, freed, parked)

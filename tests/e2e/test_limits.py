@@ -119,6 +119,17 @@ async def _tried(scene: Scene, message_id: int) -> bool:
     return (await scene.row(message_id))["error_code"] is not None
 
 
+async def test_a_meta_stricter_than_the_limit_slows_the_number_and_costs_no_attempts(scene: Scene):
+    await scene.play("--messages-per-second", "20", "--no-statuses")
+    await scene.enqueue(60)
+
+    await scene.all_reach("sent")
+
+    assert (await scene.report())["refused_by_code"]["130429"] > 0
+    assert await scene.value("select max(attempts) from waemitter.outbox_messages") == 1
+    assert await scene.value("select throttle from waemitter.channel_buckets") < 1
+
+
 PAIRS: Final = {
     **UNLIMITED,
     "WAEMITTER_CHANNEL__PAIR_SECONDS": "0.6s",

@@ -335,3 +335,11 @@ async def test_an_answer_is_counted_for_the_campaign_that_it_refers_to_once(
     row = await bench.pool.fetchrow("select replied, clicked from waemitter.campaigns")
     assert row is not None
     assert tuple(row) == counted
+
+
+async def test_the_peak_of_what_comes_in_is_reserved_on_the_number(bench: Bench) -> None:
+    await bench.journal(*(told(said(f"wamid.{n}")) for n in range(7)))
+
+    await bench.split()
+
+    assert await bench.pool.fetchval("select inbound from waemitter.channel_buckets") == 7

@@ -257,3 +257,97 @@ async def test_no_sliding_second_is_ever_too_full(
 
     assert moments
     assert fullest_second(moments) <= math.floor(rate) + 1
+
+
+async def shift_bucket(outbox: Outbox, seconds: float) -> None:
+    await outbox.pool.execute(
+        "update waemitter.channel_buckets set tat = '-infinity',"
+        " throttled_at = throttled_at - $1 * interval '1 second',"
+        " inbound_at = inbound_at - $1 * interval '1 second'",
+        seconds,
+    )
+
+
+async def rate_of(outbox: Outbox) -> float:
+    rate = (await outbox.claim(1)).rate
+    assert rate is not None
+    return rate
+
+
+async def throttle(outbox: Outbox) -> bool:
+    lowered: bool = await outbox.pool.fetchval("select waemitter.throttle_channel('default')")
+    return lowered
+
+
+async def test_130429_lowers_the_rate_for_all_and_time_brings_it_back(outbox: Outbox) -> None:
+    rate = await limit(outbox, 100)
+
+    assert await throttle(outbox)
+    assert not await throttle(outbox)  # another answer of the same moment
+    assert await rate_of(outbox) == pytest.approx(0.7 * rate, rel=0.02)
+    await shift_bucket(outbox, 30)
+    assert await rate_of(outbox) == pytest.approx(0.8 * rate, rel=0.02)
+    assert await throttle(outbox)
+    assert await rate_of(outbox) == pytest.approx(0.56 * rate, rel=0.02)
+    await shift_bucket(outbox, 300)
+    assert await rate_of(outbox) == pytest.approx(rate)
+
+
+async def test_the_rate_never_falls_below_a_tenth(outbox: Outbox) -> None:
+    rate = await limit(outbox, 100)
+    for _ in range(10):
+        await throttle(outbox)
+        await shift_bucket(outbox, 2.1)
+
+    assert await rate_of(outbox) == pytest.approx(0.1 * rate, rel=0.1)
+    await outbox.store.reserve_inbound("default", 500)
+    assert await rate_of(outbox) == pytest.approx(0.1 * rate)
+
+
+async def test_inbound_messages_have_their_share_of_the_limit_for_a_minute(outbox: Outbox) -> None:
+    await limit(outbox, 100)
+    await outbox.store.reserve_inbound("default", 30)
+    await outbox.store.reserve_inbound("default", 10)
+
+    assert await rate_of(outbox) == pytest.approx(0.97 * 70)
+    await shift_bucket(outbox, 30)
+    await outbox.store.reserve_inbound("default", 40)
+    await shift_bucket(outbox, 40)
+    assert await rate_of(outbox) == pytest.approx(0.97 * 60)
+    await shift_bucket(outbox, 21)
+    assert await rate_of(outbox) == pytest.approx(0.97 * 100)
+
+
+async def test_the_gauge_knows_the_rate_that_is_left(outbox: Outbox) -> None:
+    await limit(outbox, 100)
+    await outbox.store.reserve_inbound("default", 50)
+
+    (channel,) = await outbox.store.channels()
+
+    assert channel.rate == pytest.approx(0.97 * 50)
+
+
+async def upgrade(outbox: Outbox) -> bool:
+    raised: bool = await outbox.pool.fetchval("select waemitter.upgrade_throughput('default')")
+    return raised
+
+
+async def test_a_number_that_meta_upgraded_is_raised_by_itself(outbox: Outbox) -> None:
+    await limit(outbox, 80)
+    await throttle(outbox)
+
+    assert await upgrade(outbox)
+    assert await rate_of(outbox) == pytest.approx(970)
+
+
+@pytest.mark.parametrize("own", [80.0, 250.0], ids=["by a setting", "by an operator"])
+async def test_an_upgrade_leaves_a_limit_alone_that_was_set(outbox: Outbox, own: float) -> None:
+    if own == 80:
+        await outbox.store.ensure_channel(
+            "default", phone_number_id="1", messages_per_second=80, pair_seconds=0, pair_burst=1
+        )
+    else:
+        await limit(outbox, own)
+
+    assert not await upgrade(outbox)
+    assert await rate_of(outbox) == pytest.approx(0.97 * own)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waemitter.outbox.bucket import IDLE_ROOM, LATE, FlightWindow, ServerClock, missed
+from waemitter.outbox.bucket import (
+    IDLE_ROOM,
+    LATE,
+    FlightWindow,
+    InboundMeter,
+    ServerClock,
+    missed,
+)
 
 
 def test_the_server_s_clock_is_known_as_well_as_the_quickest_answer_showed_it() -> None:
@@ -90,3 +97,40 @@ def test_the_window_is_never_shut_nor_wider_than_allowed(steps: list[tuple[float
         now += gap
         window.answered(latency, now=now)
         assert IDLE_ROOM <= window.size <= 500
+
+
+def test_inbound_peaks_are_told_when_they_grow_and_once_in_a_while() -> None:
+    meter = InboundMeter()
+    told = [
+        meter.received({"default": count}, now=now)
+        for now, count in [
+            (100.0, 2),  # too few to matter
+            (100.5, 8),
+            (100.6, 1),
+            (100.7, 4),
+            (101.0, 10),  # another second, no higher
+            (110.0, 16),
+            (125.0, 5),
+            (130.1, 12),
+        ]
+    ]
+
+    assert told == [
+        [],
+        [("default", 10)],
+        [],
+        [("default", 15)],
+        [],
+        [],
+        [("default", 5)],
+        [("default", 12)],
+    ]
+
+
+def test_inbound_peaks_are_each_channels_own() -> None:
+    meter = InboundMeter()
+
+    news = meter.received({"shop": 5, "desk": 3}, now=1.0)
+
+    assert sorted(news) == [("desk", 3), ("shop", 5)]
+    assert meter.received({"desk": 1}, now=1.1) == [("desk", 4)]

@@ -76,6 +76,7 @@ class Outcome:
     """What items caused, to be told once it is committed."""
 
     kinds: Counter[EventKind] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)  # messages by channel
     heard: list[Heard] = field(default_factory=list)
     applied: Applied = field(default_factory=lambda: Applied({}, 0, 0, 0, 0))
     malformed: list[str] = field(default_factory=list)  # reasons
@@ -84,6 +85,7 @@ class Outcome:
 
     def add(self, other: Outcome) -> None:
         self.kinds.update(other.kinds)
+        self.received.update(other.received)
         self.heard += other.heard
         self.applied = self.applied.plus(other.applied)
         self.malformed += other.malformed
@@ -145,6 +147,8 @@ class Effects:
             for received in results:
                 kind: EventKind = "message" if received.result == "received" else received.result
                 outcome.kinds[kind] += 1
+                if kind == "message" and received.channel is not None:
+                    outcome.received[received.channel] += 1
             await self._store.follow(connection, list(_moves(some, results)))
             await self._store.count_answers(connection, list(_answers(some, results)))
         await self._put_aside(

@@ -51,6 +51,7 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
         events=events,
         lanes_freed=lanes_freed,
         parked=parked.ring,
+        reserve=outbox.reserve_inbound,
         clock=time.monotonic,
     )
     again = ParkedStatuses(store, events=events, lanes_freed=lanes_freed)

@@ -7,13 +7,14 @@ stands alone: it becomes a dead letter, and none of its neighbours feels it.
 
 import datetime
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from waemitter.errors import DatabaseUnreachable
 from waemitter.inbox.effects import Effects, Found, Outcome
 from waemitter.inbox.store import Connection, InboxStore, Webhook
 from waemitter.observe.events import Events
+from waemitter.outbox.bucket import InboundMeter
 from waemitter.runtime.due_loop import Claim
 from waemitter.whatsapp.webhooks import Malformed, NotJson, parse
 
@@ -35,10 +36,12 @@ class Splitter:
         events: Events,
         lanes_freed: Callable[[], None],
         parked: Callable[[], None],
+        reserve: Callable[[str, int], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         """`lanes_freed()`: a status ended a message that others waited for; `parked()`: one waits for its message.
 
+        `reserve(channel, rate)`: so many messages a second come in, which Meta counts against the limit.
         `clock` in seconds, monotonic.
         """
         self._store = store
@@ -46,6 +49,8 @@ class Splitter:
         self._events = events
         self._lanes_freed = lanes_freed
         self._parked = parked
+        self._reserve = reserve
+        self._meter: Final = InboundMeter()
         self._clock = clock
 
     async def claim(self, limit: int) -> Claim[Sequence[Webhook]]:
@@ -79,12 +84,12 @@ class Splitter:
         while len(found) > AT_ONCE:
             async with self._store.transaction() as connection:
                 outcome = await self._isolate(connection, found[:AT_ONCE])
-            self._tell(webhooks[0].source, outcome)
+            await self._committed(webhooks[0].source, outcome)
             del found[:AT_ONCE]
         async with self._store.transaction() as connection:
             outcome = await self._isolate(connection, found)
             await self._store.done(connection, [webhook.id for webhook in webhooks])
-        self._tell(webhooks[0].source, outcome)
+        await self._committed(webhooks[0].source, outcome)
         self._events.webhook_processed(
             source=webhooks[0].source, count=len(webhooks), took=self._clock() - started
         )
@@ -105,6 +110,11 @@ class Splitter:
         outcome = await self._isolate(connection, found[:half])
         outcome.add(await self._isolate(connection, found[half:]))
         return outcome
+
+    async def _committed(self, source: str, outcome: Outcome) -> None:
+        self._tell(source, outcome)
+        for channel, rate in self._meter.received(outcome.received, now=self._clock()):
+            await self._reserve(channel, rate)
 
     def _tell(self, source: str, outcome: Outcome) -> None:
         self._events.items_handled(source=source, kinds=outcome.kinds)

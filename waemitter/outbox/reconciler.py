@@ -70,7 +70,7 @@ class Reconciler:
                 channel=channel.name,
                 messages={found.status: found.rows for found in mine},
                 oldest_due_age=max((found.oldest for found in mine), default=0.0),
-                tokens=min(1.0, max(0.0, 1.0 - channel.taken * channel.messages_per_second)),
+                tokens=min(1.0, max(0.0, 1.0 - channel.taken * channel.rate)),
                 paused=channel.pause_reason or "operator" if channel.paused else None,
             )
         return self._clock() - started

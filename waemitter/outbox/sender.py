@@ -38,6 +38,7 @@ RESERVE: Final = 0.1  # seconds of work that may be leased ahead where there is 
 KEPT_STILL: Final = (
     60.0  # seconds at the most for which a pause holds here alone, when it could not be written
 )
+TOO_FAST: Final = 130429  # Meta's error code: the number's throughput is used up
 MARGIN: Final = 0.5  # seconds between the end of the last possible request and the end of its lease
 
 
@@ -348,6 +349,8 @@ class Sender:
             account=pause.account,
         )
         self._pause_written_at = self._clock()
+        if answer.code == TOO_FAST:
+            await self._store.throttle(self._channel)
         for channel in paused:
             self._events.channel_paused(
                 channel=channel, reason=answer.error_class, seconds=pause.seconds

@@ -89,10 +89,10 @@ class Applied(NamedTuple):
 
 
 class ChannelState(NamedTuple):
-    """`taken`: seconds for which send slots are given out already; 0 = one is free now."""
+    """`rate`: slots a second, 0 = no limit; `taken`: seconds for which they are given out, 0 = one is free now."""
 
     name: str
-    messages_per_second: float
+    rate: float
     paused: bool | None
     pause_reason: str | None
     taken: float
@@ -207,14 +207,16 @@ class OutboxStore:
             return applied_of(await self._pool.fetch(self.APPLY_STATUSES, *columns, False))  # noqa: FBT003
 
     ENSURE_CHANNEL: Final = """
-        insert into waemitter.channels (name, kind, phone_number_id, messages_per_second, pair_seconds, pair_burst)
-        values ($1, 'whatsapp', $2, coalesce($3::float8, 80), coalesce($4::float8, 6), coalesce($5::integer, 45))
+        insert into waemitter.channels (name, kind, phone_number_id, messages_per_second, pair_seconds, pair_burst, limit_is_set)
+        values ($1, 'whatsapp', $2, coalesce($3::float8, 80), coalesce($4::float8, 6), coalesce($5::integer, 45), $3 is not null)
         on conflict (name) do update
         set phone_number_id = excluded.phone_number_id,
             messages_per_second = coalesce($3, channels.messages_per_second),
             pair_seconds = coalesce($4, channels.pair_seconds),
-            pair_burst = coalesce($5, channels.pair_burst)
+            pair_burst = coalesce($5, channels.pair_burst),
+            limit_is_set = excluded.limit_is_set
         where channels.phone_number_id is distinct from excluded.phone_number_id
+           or channels.limit_is_set <> excluded.limit_is_set
            or channels.messages_per_second <> $3 or channels.pair_seconds <> $4 or channels.pair_burst <> $5
     """
 
@@ -232,6 +234,20 @@ class OutboxStore:
         with outages():
             await self._pool.execute(self.ENSURE_CHANNEL, name, phone_number_id, *limits)
 
+    THROTTLE: Final = "select waemitter.throttle_channel(channel => $1)"
+
+    async def throttle(self, channel: str) -> None:
+        """Meta's limit was met: all daemons send more slowly for some minutes."""
+        with outages():
+            await self._pool.execute(self.THROTTLE, channel)
+
+    RESERVE_INBOUND: Final = "select waemitter.reserve_inbound(channel => $1, per_second => $2)"
+
+    async def reserve_inbound(self, channel: str, per_second: int) -> None:
+        """Leave that much of the number's limit to inbound messages, for a minute."""
+        with outages():
+            await self._pool.execute(self.RESERVE_INBOUND, channel, per_second)
+
     SWEEP: Final = "select waemitter.sweep_outbox()"
 
     async def sweep(self) -> int:
@@ -241,7 +257,9 @@ class OutboxStore:
         return strays
 
     CHANNELS: Final = """
-        select c.name, c.messages_per_second, c.paused_until > clock_timestamp() as paused, c.pause_reason,
+        select c.name,
+               waemitter.send_rate(c.messages_per_second, b.throttle, b.throttled_at, b.inbound, b.inbound_at, now()) as rate,
+               c.paused_until > clock_timestamp() as paused, c.pause_reason,
                extract(epoch from greatest(b.tat, now()) - now())::float8 as taken
         from waemitter.channels c join waemitter.channel_buckets b on b.channel = c.name
     """
