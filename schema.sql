@@ -171,7 +171,8 @@ create table if not exists waemitter.outbox_messages (
 
 create index if not exists outbox_due on waemitter.outbox_messages (channel, priority desc, available_at, id)
   where available_at is not null;
-create index if not exists outbox_lanes on waemitter.outbox_messages (channel, lane, (claimed_at is null), id)
+-- as an integer: a comparison of a boolean is simplified, and would not be found in the index
+create index if not exists outbox_lanes on waemitter.outbox_messages (channel, lane, ((claimed_at is null)::integer), id)
   where available_at is not null and lane <> '';
 create unique index if not exists outbox_idempotency on waemitter.outbox_messages (idempotency_key)
   where idempotency_key is not null;
@@ -983,16 +984,16 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
     cross join lateral (
       select b.id from waemitter.outbox_messages b
       where b.channel = d.channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null and b.hold = 'lane'
-      order by (b.claimed_at is null), b.id limit 1) n
+      order by (b.claimed_at is null)::integer, b.id limit 1) n
     where not exists (
       select from waemitter.outbox_messages a
       where a.channel = d.channel and a.lane = d.lane and a.lane <> '' and a.available_at is not null
-        and (a.claimed_at is null) = false and a.id <> n.id and (a.hold is null or a.hold in ('lane', 'pair')))),
+        and (a.claimed_at is null)::integer = 0 and a.id <> n.id and (a.hold is null or a.hold in ('lane', 'pair')))),
   locked as materialized (
     select n.id from free d cross join lateral (
       select b.id from waemitter.outbox_messages b
       where b.channel = d.channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null and b.hold = 'lane'
-      order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) n),
+      order by (b.claimed_at is null)::integer, b.id limit 1 for no key update skip locked) n),
   woken as (
     update waemitter.outbox_messages o set available_at = coalesce(o.due_at, clock_timestamp()), hold = null, due_at = null
     from locked where o.id = locked.id and o.hold = 'lane' returning o.id)
@@ -1516,12 +1517,12 @@ begin
         select d.id, d.available_at, d.started, d.lane, d.address, d.lane <> '' and (
           exists (select from waemitter.outbox_messages b
                   where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
-                    and (b.claimed_at is null) = false and b.id <> d.id and (b.hold is null or b.hold in ('lane', 'pair'))
+                    and (b.claimed_at is null)::integer = 0 and b.id <> d.id and (b.hold is null or b.hold in ('lane', 'pair'))
                     and (not d.started or b.status <> 'queued' or b.id < d.id))
           or (not d.started and
             exists (select from waemitter.outbox_messages b
                   where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
-                    and (b.claimed_at is null) = true and b.id < d.id
+                    and (b.claimed_at is null)::integer = 1 and b.id < d.id
                     and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))) as blocked
         from due d where d.status = 'queued' and d.barrier is null and (d.expires_at is null or d.expires_at > v_now)),
       paired as materialized (  -- debt: when what was sent to the recipient is paid for; nth of several in this claim
@@ -1555,7 +1556,7 @@ begin
           where b.channel = v_channel and b.lane = c.lane and b.lane <> '' and b.available_at is not null and b.id <> c.id
             and (b.hold is null or b.hold in ('lane', 'pair'))
             and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))
-          order by (b.claimed_at is null), b.id limit 1 for no key update skip locked) b
+          order by (b.claimed_at is null)::integer, b.id limit 1 for no key update skip locked) b
         where c.blocked and o.status = 'queued' and o.available_at <= v_now for no key update of o skip locked)
       select array(select id from take), array(select due from take), (select bool_or(retried) from take),
              array(select id from park), array(select id from park where orphan),

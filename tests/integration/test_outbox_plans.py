@@ -106,3 +106,20 @@ async def test_finished_rows_cost_nothing_even_to_plans_made_while_the_table_was
         for statement, touched in cost.items():
             assert touched <= 3 * alone[statement], statement
             assert touched <= PAGES_A_ROW, statement
+
+
+async def test_a_long_lane_at_the_head_costs_a_claim_what_it_parks_and_not_its_length(
+    outbox: Outbox,
+) -> None:
+    await outbox.pool.execute(
+        "insert into waemitter.outbox_messages (recipient, message_type, payload)"
+        " select '+14155550123', 'text', '{}' from generate_series(1, 30000)"
+    )
+    async with outbox.pool.acquire() as connection:
+        first, second = await pages(connection, CLAIM), await pages(connection, CLAIM)
+
+    parked = await outbox.pool.fetchval(
+        "select count(*) from waemitter.outbox_messages where hold = 'lane'"
+    )
+    assert parked == 2000
+    assert max(first, second) * BATCH <= PAGES_A_ROW * 1000
