@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from waemitter import __version__
-from waemitter.cli import campaign, keys, media, optout, outbox, schema
+from waemitter.cli import campaign, channels, dlq, keys, media, optout, outbox, schema
 from waemitter.cli.bench import bench
 from waemitter.cli.check import check
 from waemitter.cli.demo import run_demo
@@ -31,6 +31,8 @@ app.command()(check)
 app.command()(send)
 app.add_typer(optout.app, name="optout")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(channels.app, name="channels")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(keys.app, name="keys")
 app.add_typer(media.app, name="media")

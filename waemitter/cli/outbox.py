@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import typer
 
 from waemitter.cli.context import AsJson, Config, print_json, print_rows, with_store
+from waemitter.cli.picking import (
+    AllMatching,
+    Limit,
+    OfChannel,
+    OfCode,
+    OlderThan,
+    Rows,
+    age,
+    change,
+    need_ids,
+    tell_changed,
+)
 from waemitter.outbox.message import Status
 from waemitter.outbox.store import Chosen, OutboxStore
-from waemitter.settings.durations import parse_duration
 
 app: Final = typer.Typer(no_args_is_help=True, help="The messages on their way out.")
 
@@ -26,14 +36,9 @@ COLUMNS: Final = (
     "created_at",
     "error_message",
 )
-PAGE: Final = 1000
 
 OfStatus = Annotated[Status | None, typer.Option("--status", help="Only those of this status.")]
-OfChannel = Annotated[str | None, typer.Option("--channel", help="Only those of this channel.")]
 OfCampaign = Annotated[int | None, typer.Option("--campaign", help="Only those of this campaign.")]
-OfCode = Annotated[int | None, typer.Option("--error-code", help="Only those Meta refused so.")]
-OlderThan = Annotated[str | None, typer.Option("--older-than", help="Only older ones, as in 2h.")]
-AllMatching = Annotated[bool, typer.Option(help="All that the filters match, in place of ids.")]
 Ids = Annotated[list[int] | None, typer.Argument(help="The messages' ids.")]
 
 
@@ -44,11 +49,7 @@ def _chosen(
     error_code: int | None,
     older_than: str | None,
 ) -> Chosen:
-    try:
-        age = timedelta(seconds=parse_duration(older_than)) if older_than else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--older-than") from None
-    return Chosen(status, channel, campaign, error_code, age)
+    return Chosen(status, channel, campaign, error_code, age(older_than))
 
 
 @app.command("list")
@@ -59,7 +60,7 @@ def list_messages(
     campaign: OfCampaign = None,
     error_code: OfCode = None,
     older_than: OlderThan = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most rows.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
@@ -139,31 +140,20 @@ def cancel(  # noqa: PLR0913 a filter each
 def _change(
     ids: Sequence[int],
     chosen: Chosen,
-    change: Callable[[OutboxStore, Sequence[int]], Awaitable[Sequence[int]]],
+    act: Callable[[OutboxStore, Sequence[int]], Awaitable[Sequence[int]]],
     config: Any,
     *,
     all_matching: bool,
     as_json: bool,
 ) -> None:
-    if bool(ids) == all_matching:
-        raise typer.BadParameter("give ids, or filters with --all-matching")
+    need_ids(ids, all_matching=all_matching)
 
     async def work(store: OutboxStore) -> tuple[int, list[int]]:
-        if not all_matching:
-            return len(ids), list(await change(store, ids))
-        asked, changed, before = 0, list[int](), None
-        while rows := await store.list(chosen, limit=PAGE, before=before):
-            asked += len(rows)
-            before = rows[-1]["id"]
-            changed += await change(store, [row["id"] for row in rows])
-        return asked, changed
+        rows = Rows(
+            page=lambda limit, before: store.list(chosen, limit=limit, before=before),
+            change=lambda some: act(store, some),
+        )
+        return await change(rows, ids, all_matching=all_matching)
 
     asked, changed = with_store(config, work)
-    if as_json:
-        print_json({"asked": asked, "changed": changed})
-    else:
-        typer.echo(f"{len(changed)} of {asked}")
-    if not all_matching and len(changed) < asked:
-        kept = sorted(set(ids) - set(changed))
-        typer.echo(f"waemitter: no effect on {', '.join(map(str, kept))}", err=True)
-        raise typer.Exit(1)
+    tell_changed(ids, asked, changed, all_matching=all_matching, as_json=as_json)
