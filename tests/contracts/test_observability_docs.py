@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.observing import Attempt, observing
-from waemitter.observe import channel_events, journal_events, outbox_events
+from waemitter.observe import channel_events, circuit_events, journal_events, outbox_events
 from waemitter.observe import events as events_module
 from waemitter.observe.events import Events
 from waemitter.observe.logging import LIBRARY_EVENT
@@ -101,6 +101,7 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "spool_damaged": lambda e: e.spool_damaged(
         file="01795300000000000000-5f0c21aa.spool", bytes=731, refused=0
     ),
+    "circuit_changed": lambda e: e.circuit_changed(target="http://127.0.0.1:9000", state="open"),
     "request_failed": lambda e: e.request_failed(
         route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
     ),
@@ -133,7 +134,7 @@ def test_the_docs_show_what_the_event_really_logs(name):
 def test_the_docs_know_no_event_that_is_gone():
     literals = {
         node.value
-        for module in (events_module, outbox_events, journal_events, channel_events)
+        for module in (events_module, outbox_events, journal_events, channel_events, circuit_events)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
@@ -144,6 +145,7 @@ def test_the_docs_know_no_event_that_is_gone():
 def test_the_docs_name_exactly_the_metrics_that_exist_with_their_labels():
     with observing() as observed:
         SAMPLES["daemon_started"](observed.events)
+        SAMPLES["circuit_changed"](observed.events)
     exposed: dict[str, set[str]] = {}
     for family in observed.metrics.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

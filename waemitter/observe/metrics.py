@@ -150,6 +150,9 @@ class Metrics:
         self.listener_reconnects = new(
             Counter, "listener_reconnects_total", "LISTEN connections made after the first."
         )
+        self.circuit_state = new(
+            Gauge, "circuit_state", "0 closed, 1 half-open, 2 open: not asked for now.", "target"
+        )
         self.event_loop_lag = new(
             Gauge, "event_loop_lag_seconds", "How late the event loop ran a timer, last measured."
         )
