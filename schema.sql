@@ -532,6 +532,8 @@ create table if not exists waemitter.contacts (
   updated_at timestamptz not null default clock_timestamp()
 );
 
+create index if not exists contacts_users on waemitter.contacts (coalesce(wa_id, user_id, group_id));
+
 -- Each address leads to one contact. One that was given up (the number was changed) still leads there for what was written before.
 create table if not exists waemitter.contact_addresses (
   channel    text not null,
@@ -551,12 +553,18 @@ create table if not exists waemitter.conversations (
   lock_id         uuid,
   locked_at       timestamptz,  -- the last renewal; NULL when free
   lock_expires_at timestamptz,
+  fence           bigint not null default 0,  -- rises with each new holder of the lock: what an older one writes has no effect
+  correlation_id  text,         -- of whoever took the lock with acquire_conversation_lock()
   takeover_until  timestamptz,  -- a human answers until then
+  rate_since      timestamptz,  -- messages that were taken in the minute from here on
+  rate_count      integer not null default 0,
   created_at      timestamptz not null default clock_timestamp(),
   updated_at      timestamptz not null default clock_timestamp(),
   unique (channel, contact_id)
 ) with (fillfactor = 70);
 create index if not exists conversations_contacts on waemitter.conversations (contact_id);
+create index if not exists conversations_locked on waemitter.conversations (lock_expires_at) where lock_id is not null;
+create index if not exists conversations_active on waemitter.conversations (status, updated_at) where status <> 'idle';
 
 create table if not exists waemitter.conversation_state_transitions (
   id              bigint generated always as identity primary key,
@@ -604,6 +612,106 @@ create table if not exists waemitter.parked_statuses (
   unique (wamid, word)
 );
 create index if not exists parked_statuses_parked on waemitter.parked_statuses (parked_at);
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Turns: what a customer wrote in one window, answered once.
+--
+-- A message opens its conversation's window (a row of message_buffer, `open`) or joins the one that is open. closes_at is the
+-- queue's one column, as available_at is in the outbox: when the window closes; from then on (`processing`) the end of the
+-- lease, or of the wait before another try; NULL has left the queue, `completed` or `failed`. A turn is worked on by whoever
+-- holds its conversation's lock, and its end is one transaction: replies into the outbox, session, buffer, lock.
+--
+--      open ──▶ processing ──▶ completed          a conversation: idle ──▶ buffering ──▶ processing ──▶ idle
+--                  │  ▲                                                        └─ human, or error, until the next turn ends
+--                  ▼  │ its job set back to `scheduled`
+--                 failed (a dead letter tells why)
+--
+-- Locks are taken in one order: conversations by id, then buffers, then the outbox.
+
+create table if not exists waemitter.message_buffer (
+  id                bigint generated always as identity primary key,
+  conversation_id   bigint not null references waemitter.conversations (id) on delete cascade,
+  status            text not null default 'open' check (status in ('open', 'processing', 'completed', 'failed')),
+  message_count     integer not null default 0,
+  buffer_start_time timestamptz not null default clock_timestamp(),
+  closes_at         timestamptz,  -- see above
+  oldest_at         timestamptz,  -- closes_at is never later than this: the window's greatest age
+  waits             boolean not null default false,  -- due, but its conversation is at work: woken when that ends
+  flush_reason      text,         -- time, age, size, at_once or trigger
+  closed_at         timestamptz,  -- when it was due: its first claim may be later
+  superseded        smallint not null default 0,  -- answers dropped since more was written meanwhile
+  resume            jsonb,        -- the answer of a handler, when only its commit failed
+  dead_letter_id    bigint,
+  correlation_id    text not null default gen_random_uuid()::text,
+  route             text,
+  outcome           text,         -- how it ended: answered, silent, human, failed
+  created_at        timestamptz not null default clock_timestamp(),
+  processed_at      timestamptz
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+create unique index if not exists message_buffer_open on waemitter.message_buffer (conversation_id) where status = 'open';
+create index if not exists message_buffer_due on waemitter.message_buffer (closes_at, id) where closes_at is not null;
+create index if not exists message_buffer_unfinished on waemitter.message_buffer (conversation_id, id)
+  where closes_at is not null;
+create index if not exists message_buffer_conversations on waemitter.message_buffer (conversation_id, id);
+create index if not exists message_buffer_created on waemitter.message_buffer (created_at);
+create index if not exists message_buffer_processed on waemitter.message_buffer (processed_at) where processed_at is not null;
+
+create table if not exists waemitter.buffered_messages (
+  id                  bigint generated always as identity primary key,
+  buffer_id           bigint not null references waemitter.message_buffer (id) on delete cascade,
+  whatsapp_message_id text not null,
+  message_type        text not null,
+  payload             jsonb not null,  -- Meta's message object, whole
+  sent_at             timestamptz,     -- by Meta's clock
+  inbound_id          bigint,          -- of inbound_messages
+  created_at          timestamptz not null default clock_timestamp()
+);
+create index if not exists buffered_messages_buffers on waemitter.buffered_messages (buffer_id, sent_at, id);
+create index if not exists buffered_messages_wamids on waemitter.buffered_messages (whatsapp_message_id);
+
+-- The work on a buffer. An operator who sets a failed or completed one back to `scheduled` has it done again.
+create table if not exists waemitter.buffer_processing_jobs (
+  id            bigint generated always as identity primary key,
+  buffer_id     bigint not null unique references waemitter.message_buffer (id) on delete cascade,
+  status        text not null default 'scheduled' check (status in ('scheduled', 'processing', 'completed', 'failed')),
+  attempts      integer not null default 0,
+  error_message text,
+  created_at    timestamptz not null default clock_timestamp(),
+  updated_at    timestamptz not null default clock_timestamp()
+) with (fillfactor = 70);
+create index if not exists buffer_processing_jobs_failed on waemitter.buffer_processing_jobs (created_at) where status = 'failed';
+
+-- What a service remembers of a contact between turns.
+create table if not exists waemitter.user_sessions (
+  id               bigint generated always as identity primary key,
+  channel          text not null,
+  contact_id       bigint not null references waemitter.contacts (id) on delete cascade,
+  phone_number     text,  -- or the business-scoped user id, of who has no number
+  active_service   text,
+  context          jsonb not null default '{}',
+  last_interaction timestamptz not null default clock_timestamp(),
+  created_at       timestamptz not null default clock_timestamp(),
+  updated_at       timestamptz not null default clock_timestamp(),
+  unique (channel, contact_id)
+) with (fillfactor = 70);
+create index if not exists user_sessions_contacts on waemitter.user_sessions (contact_id);
+create index if not exists user_sessions_interactions on waemitter.user_sessions (last_interaction);
+create index if not exists user_sessions_phones on waemitter.user_sessions (phone_number);
+
+-- Switches that work at once. rollout_percent: for that share of the contacts, always the same ones.
+create table if not exists waemitter.feature_flags (
+  flag_name       text primary key,
+  is_enabled      boolean not null default true,
+  rollout_percent smallint not null default 100 check (rollout_percent between 0 and 100),
+  description     text,
+  updated_at      timestamptz not null default clock_timestamp()
+);
+insert into waemitter.feature_flags (flag_name, is_enabled, description) values
+  ('message_buffering', true, 'Windows gather what a customer writes; off: each message is a turn of its own'),
+  ('enhanced_processing', true, 'Windows, supersede and agents; off: claims, locks and dead letters alone'),
+  ('response_quality_enhancement', false, 'For agents: a second look at an answer before it is sent'),
+  ('buffer_processing', true, 'Turns are worked on; off: buffers fill and wait (toggle_buffer_processing)')
+on conflict do nothing;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Files that were uploaded to Meta, so that none goes there twice while it is kept.
@@ -751,6 +859,23 @@ begin
   return null;
 end $$;
 
+-- Buffers that somebody else than the daemon made due, and switches that were turned.
+create or replace function waemitter.notify_buffer() returns trigger language plpgsql as $$
+begin
+  notify waemitter_buffer;
+  return null;
+end $$;
+
+-- A job that had ended and is set back to `scheduled`: its buffer is due once more.
+create or replace function waemitter.reschedule_buffer() returns trigger language plpgsql as $$
+begin
+  update waemitter.message_buffer b
+    set status = 'processing', closes_at = clock_timestamp(), waits = false, processed_at = null, outcome = null
+    where b.id = new.buffer_id and b.status in ('completed', 'failed');
+  notify waemitter_buffer;
+  return null;
+end $$;
+
 -- The functions of the daemon set waemitter.quiet while they run, so that its own writes ring nothing (with set_config, since
 -- only a superuser may attach a setting of that kind to a function). The catalogue is asked first:
 -- to drop and create a trigger again would wait for, and hold up, every writer.
@@ -807,6 +932,23 @@ begin
                  and tgname = 'message_queue_insert_trigger') then
     create trigger message_queue_insert_trigger instead of insert on waemitter.message_queue
       for each row execute function waemitter.message_queue_insert();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.message_buffer'::regclass
+                 and tgname = 'message_buffer_trigger') then
+    create trigger message_buffer_trigger after update of status, closes_at on waemitter.message_buffer
+      for each statement when (coalesce(current_setting('waemitter.quiet', true), '') <> 'on')
+      execute function waemitter.notify_buffer();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.feature_flags'::regclass
+                 and tgname = 'feature_flags_trigger') then
+    create trigger feature_flags_trigger after insert or update on waemitter.feature_flags
+      for each statement execute function waemitter.notify_buffer();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.buffer_processing_jobs'::regclass
+                 and tgname = 'buffer_processing_jobs_trigger') then
+    create trigger buffer_processing_jobs_trigger after update of status on waemitter.buffer_processing_jobs
+      for each row when (new.status = 'scheduled' and old.status in ('completed', 'failed'))
+      execute function waemitter.reschedule_buffer();
   end if;
 end $$;
 
@@ -2840,6 +2982,584 @@ begin
   end if;
   return v_id;
 end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Turns.
+
+-- Whether a switch is on for a contact; an unknown one is off. A share of the contacts is always the same ones.
+create or replace function waemitter.flag_enabled(flag_name text, contact_id bigint default null) returns boolean
+language sql stable as $$
+  select coalesce((
+    select f.is_enabled and (f.rollout_percent = 100 or (flag_enabled.contact_id is not null
+        and (hashint8extended(flag_enabled.contact_id, hashtextextended(f.flag_name, 0)) & 9223372036854775807) % 100
+            < f.rollout_percent))
+    from waemitter.feature_flags f where f.flag_name = flag_enabled.flag_name), false)
+$$;
+
+-- Where a conversation stands when nobody works on it.
+create or replace function waemitter.resting_status(conversation_id bigint, takeover_until timestamptz) returns text
+language sql stable as $$
+  select case when takeover_until > clock_timestamp() then 'human'
+              when exists (select from waemitter.message_buffer b
+                           where b.conversation_id = resting_status.conversation_id and b.closes_at is not null) then 'buffering'
+              else 'idle' end
+$$;
+
+-- Change a conversation's status, and tell so. The caller holds its row.
+create or replace function waemitter.move_conversation(
+  id bigint, to_status text, reason text, correlation_id text default null
+) returns void language sql as $$
+  with was as materialized (select v.id, v.status from waemitter.conversations v where v.id = move_conversation.id),
+  moved as (
+    update waemitter.conversations v set status = to_status, updated_at = clock_timestamp()
+    from was where v.id = was.id and was.status <> to_status)
+  insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason, correlation_id)
+  select was.id, was.status, to_status, reason, correlation_id from was where was.status <> to_status
+$$;
+
+-- Put messages into their conversations' windows; the caller's transaction has just kept them, and holds the conversations.
+-- `durations` and `ages` in seconds; `sliding`: the duration counts from each message; `at_once`: the window closes with it.
+-- `rate`: messages of one conversation that are taken in a minute. `result`: opened, joined, closed (full, or at once), or
+-- rate_limited: it is kept, and nobody answers it.
+create or replace function waemitter.buffer_messages(
+  message_ids bigint[], durations float8[], ages float8[], sizes integer[], sliding boolean[], at_once boolean[], rate integer
+) returns table (message_id bigint, conversation_id bigint, buffer_id bigint, result text) language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  r record; b waemitter.message_buffer; v_now timestamptz := clock_timestamp(); v_closes timestamptz; v_known timestamptz;
+  v_ring boolean := false; v_size integer; v_close boolean; v_direct boolean;
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  perform from waemitter.conversations v where v.id in (
+    select i.conversation_id from waemitter.inbound_messages i where i.id = any (message_ids)) order by v.id for no key update;
+  select min(m.closes_at) into v_known from waemitter.message_buffer m where m.closes_at is not null;
+  for r in
+    select g.*, i.conversation_id, i.whatsapp_message_id, i.message_type, i.payload, i.sent_at, v.status,
+           waemitter.flag_enabled('message_buffering', v.contact_id)
+             and waemitter.flag_enabled('enhanced_processing', v.contact_id) as gathers
+    from unnest(message_ids, durations, ages, sizes, sliding, at_once)
+      with ordinality as g (id, duration, age, size, sliding, at_once, n)
+    join waemitter.inbound_messages i on i.id = g.id
+    join waemitter.conversations v on v.id = i.conversation_id
+    order by i.conversation_id, i.sent_at nulls last, g.n
+  loop
+    message_id := r.id; conversation_id := r.conversation_id; buffer_id := null;
+    update waemitter.conversations v set
+        rate_since = case when v.rate_since > v_now - interval '1 minute' then v.rate_since else v_now end,
+        rate_count = case when v.rate_since > v_now - interval '1 minute' then v.rate_count + 1 else 1 end
+      where v.id = r.conversation_id
+        and (rate is null or v.rate_count < rate or coalesce(v.rate_since, '-infinity') <= v_now - interval '1 minute');
+    if not found then
+      result := 'rate_limited';
+      return next;
+      continue;
+    end if;
+    v_direct := r.at_once or not r.gathers;
+    v_closes := v_now + make_interval(secs => case when v_direct then 0 else least(r.duration, r.age) end);
+    select * into b from waemitter.message_buffer m where m.conversation_id = r.conversation_id and m.status = 'open';
+    if b.id is null then
+      insert into waemitter.message_buffer (conversation_id, buffer_start_time, closes_at, oldest_at)
+        values (r.conversation_id, v_now, v_closes, v_now + make_interval(secs => r.age)) returning * into b;
+      insert into waemitter.buffer_processing_jobs (buffer_id) values (b.id);
+      result := 'opened';
+      if not exists (select from waemitter.conversations v where v.id = r.conversation_id and v.lock_id is not null
+                     and v.lock_expires_at > v_now) then
+        perform waemitter.move_conversation(v.id, waemitter.resting_status(v.id, v.takeover_until), 'a window opened')
+          from waemitter.conversations v where v.id = r.conversation_id;
+      end if;
+    else
+      result := 'joined';
+      v_closes := case when v_direct then v_closes
+                       when r.sliding then least(v_closes, b.oldest_at)
+                       when b.waits then b.closes_at
+                       else least(b.closes_at, v_closes) end;
+    end if;
+    insert into waemitter.buffered_messages (buffer_id, whatsapp_message_id, message_type, payload, sent_at, inbound_id)
+      values (b.id, r.whatsapp_message_id, r.message_type, r.payload, r.sent_at, r.id);
+    v_close := v_direct or b.message_count + 1 >= r.size;
+    if v_close then
+      v_closes := least(v_now, v_closes);
+      result := case when result = 'opened' then 'opened' else 'closed' end;
+    end if;
+    update waemitter.message_buffer m set
+        message_count = m.message_count + 1, closes_at = v_closes,
+        waits = m.waits and v_closes = m.closes_at,
+        status = case when v_close then 'processing' else m.status end,
+        closed_at = case when v_close then v_closes else m.closed_at end,
+        flush_reason = case when v_direct then 'at_once' when v_close then 'size' else m.flush_reason end
+      where m.id = b.id;
+    v_ring := v_ring or v_closes < coalesce(v_known, 'infinity');
+    buffer_id := b.id;
+    return next;
+  end loop;
+  perform set_config('waemitter.quiet', '', true);
+  if v_ring then notify waemitter_buffer; end if;
+end $$;
+
+-- Buffers of a conversation that were due while it was at work are due again. The caller holds the conversation.
+create or replace function waemitter.wake_buffers(conversation_id bigint) returns integer language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+#variable_conflict use_column
+declare v_woken integer; v_quiet text := coalesce(current_setting('waemitter.quiet', true), '');
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  update waemitter.message_buffer b set closes_at = clock_timestamp(), waits = false
+    where b.conversation_id = wake_buffers.conversation_id and b.closes_at is not null and b.waits;
+  get diagnostics v_woken = row_count;
+  perform set_config('waemitter.quiet', v_quiet, true);
+  if v_woken > 0 then notify waemitter_buffer; end if;
+  return v_woken;
+end $$;
+
+-- The lock of a conversation, for whoever works on it beside the daemon: for two minutes, and again with each call of its
+-- holder. True: it is yours. Each new holder gets a higher fence.
+create or replace function waemitter.acquire_conversation_lock(
+  conversation_id bigint, lock_id uuid, correlation_id text default null
+) returns boolean language plpgsql as $$
+#variable_conflict use_variable
+begin
+  update waemitter.conversations v set
+      fence = v.fence + case when v.lock_id = acquire_conversation_lock.lock_id then 0 else 1 end,
+      lock_id = acquire_conversation_lock.lock_id, correlation_id = acquire_conversation_lock.correlation_id,
+      locked_at = clock_timestamp(),
+      lock_expires_at = clock_timestamp() + interval '2 minutes', updated_at = clock_timestamp()
+    where v.id = acquire_conversation_lock.conversation_id
+      and (v.lock_id is null or v.lock_id = acquire_conversation_lock.lock_id or v.lock_expires_at <= clock_timestamp());
+  return found;
+end $$;
+
+-- True: it was yours, and is free. What waited for it goes on.
+create or replace function waemitter.release_conversation_lock(
+  conversation_id bigint, lock_id uuid, correlation_id text default null
+) returns boolean language plpgsql as $$
+#variable_conflict use_variable
+begin
+  update waemitter.conversations v set lock_id = null, locked_at = null, lock_expires_at = null, updated_at = clock_timestamp()
+    where v.id = release_conversation_lock.conversation_id and v.lock_id = release_conversation_lock.lock_id;
+  if not found then return false; end if;
+  perform waemitter.wake_buffers(conversation_id);
+  return true;
+end $$;
+
+-- Free conversations whose holder is gone, and those that were left in `processing`; their turns are due. How many.
+create or replace function waemitter.cleanup_stuck_webhook_conversations() returns integer language plpgsql as $$
+declare r record; v_count integer := 0;
+begin
+  for r in
+    select v.id, v.takeover_until, v.correlation_id from waemitter.conversations v
+    where (v.lock_id is not null and v.lock_expires_at <= clock_timestamp()) or (v.status = 'processing' and v.lock_id is null)
+    order by v.id for no key update skip locked
+  loop
+    update waemitter.conversations v set lock_id = null, locked_at = null, lock_expires_at = null where v.id = r.id;
+    update waemitter.message_buffer b set waits = true
+      where b.conversation_id = r.id and b.closes_at is not null and b.status = 'processing';
+    perform waemitter.move_conversation(r.id, waemitter.resting_status(r.id, r.takeover_until), 'its lock had run out',
+                                        r.correlation_id);
+    perform waemitter.wake_buffers(r.id);
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end $$;
+
+-- The switch of all work on buffers: while it is off they fill and wait. Returns what it is now.
+create or replace function waemitter.toggle_buffer_processing(enabled boolean) returns boolean language sql as $$
+  insert into waemitter.feature_flags as f (flag_name, is_enabled) values ('buffer_processing', enabled)
+  on conflict (flag_name) do update set is_enabled = excluded.is_enabled, updated_at = clock_timestamp()
+  returning f.is_enabled
+$$;
+
+-- Close every open window now. Returns how many.
+create or replace function waemitter.trigger_buffer_processing() returns integer language plpgsql as $$
+declare v_count integer;
+begin
+  perform from waemitter.conversations v where v.id in (
+    select b.conversation_id from waemitter.message_buffer b where b.status = 'open') order by v.id for no key update;
+  update waemitter.message_buffer b set closes_at = clock_timestamp(), flush_reason = 'trigger'
+    where b.status = 'open' and b.closes_at > clock_timestamp();
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
+-- Claim turns that are due: each has its conversation's lock for `lease`, and counts an attempt. A turn whose conversation
+-- is at work, or has an older turn unfinished, waits until that ends. `ttl`: of sessions.
+--
+-- Always returns at least one row; one without turn_id when nothing was claimed. On every row `next_due`: seconds until the
+-- next turn is due, NULL = nothing waits.
+create or replace function waemitter.claim_turns(
+  max_rows integer, lease interval, ttl interval, only_turn bigint default null
+) returns table (
+  turn_id bigint, conversation_id bigint, lock_id uuid, fence bigint, attempt integer, channel text, correlation_id text,
+  contact_id bigint, wa_id text, user_id text, phone text, name text, active_service text, context text, messages text,
+  buffering boolean, enhanced boolean, quality boolean, human boolean, superseded integer, reason text, late float8,
+  resume text, next_due float8
+) language plpgsql set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare v_now timestamptz; v_candidates bigint[]; v_conversations bigint[]; v_turns bigint[];
+begin
+  if only_turn is null and not waemitter.flag_enabled('buffer_processing') then
+    return next;
+    return;
+  end if;
+  perform set_config('waemitter.quiet', 'on', true);
+  v_now := clock_timestamp();
+  select array_agg(d.conversation_id) into v_candidates from (
+    select b.conversation_id from waemitter.message_buffer b
+    where b.closes_at <= v_now and only_turn is null order by b.closes_at, b.id limit max_rows) d;
+  if only_turn is not null then
+    select array_agg(b.conversation_id) into v_candidates from waemitter.message_buffer b where b.id = only_turn;
+  end if;
+  select array_agg(v.id) into v_conversations from (
+    select v.id from waemitter.conversations v where v.id = any (v_candidates) order by v.id for no key update skip locked) v;
+  v_now := clock_timestamp();
+  -- the oldest unfinished turn of each conversation that is free
+  select array_agg(f.id) into v_turns from waemitter.conversations v
+    cross join lateral (
+      select b.id, b.closes_at from waemitter.message_buffer b
+      where b.conversation_id = v.id and b.closes_at is not null order by b.id limit 1) f
+    where v.id = any (v_conversations) and (v.lock_id is null or v.lock_expires_at <= v_now) and f.closes_at <= v_now
+      and (only_turn is null or f.id = only_turn);
+  perform from waemitter.message_buffer b
+    where b.conversation_id = any (v_conversations) and b.closes_at is not null order by b.id for no key update;
+  update waemitter.message_buffer b set waits = true,
+      closes_at = greatest(coalesce(v.lock_expires_at, '-infinity'), v_now + lease)
+    from waemitter.conversations v
+    where v.id = b.conversation_id and b.conversation_id = any (v_conversations) and b.closes_at <= v_now
+      and not (b.id = any (coalesce(v_turns, '{}'))) and only_turn is null;
+  insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason, correlation_id)
+    select v.id, v.status, 'processing', 'a turn began', b.correlation_id
+    from waemitter.message_buffer b join waemitter.conversations v on v.id = b.conversation_id
+    where b.id = any (v_turns) and v.status <> 'processing' order by v.id;
+  return query
+    with locked as (
+      update waemitter.conversations v set
+        status = 'processing', lock_id = gen_random_uuid(), locked_at = v_now, lock_expires_at = v_now + lease,
+        fence = v.fence + 1, updated_at = v_now
+      from waemitter.message_buffer b where b.id = any (v_turns) and v.id = b.conversation_id
+      returning v.*, b.id as turn_id),
+    taken as (
+      update waemitter.message_buffer b set status = 'processing', waits = false, closes_at = v_now + lease,
+        closed_at = coalesce(b.closed_at, b.closes_at),
+        flush_reason = coalesce(b.flush_reason, case when b.closes_at >= b.oldest_at then 'age' else 'time' end)
+      where b.id = any (v_turns) returning b.*),
+    job as (
+      update waemitter.buffer_processing_jobs j set status = 'processing', attempts = j.attempts + 1, updated_at = v_now
+      where j.buffer_id = any (v_turns) returning j.buffer_id, j.attempts)
+    select t.id, l.id, l.lock_id, l.fence, j.attempts, l.channel, t.correlation_id,
+      c.id, c.wa_id, c.user_id, c.phone, c.name, s.active_service, coalesce(s.context, '{}')::text,
+      coalesce((select jsonb_agg(m.payload order by m.sent_at nulls last, m.inbound_id, m.id)
+                from waemitter.buffered_messages m where m.buffer_id = t.id), '[]')::text,
+      waemitter.flag_enabled('message_buffering', c.id), waemitter.flag_enabled('enhanced_processing', c.id),
+      waemitter.flag_enabled('response_quality_enhancement', c.id), coalesce(l.takeover_until > v_now, false),
+      t.superseded::integer, t.flush_reason, extract(epoch from v_now - t.closed_at)::float8, t.resume::text, 0::float8
+    from taken t join locked l on l.turn_id = t.id join job j on j.buffer_id = t.id
+    join waemitter.contacts c on c.id = l.contact_id
+    left join waemitter.user_sessions s on s.channel = l.channel and s.contact_id = c.id
+      and s.last_interaction > v_now - ttl
+    order by t.id;
+  perform set_config('waemitter.quiet', '', true);
+  if v_turns is null then
+    select extract(epoch from min(b.closes_at) - clock_timestamp()) into next_due
+      from waemitter.message_buffer b where b.closes_at is not null;
+    return next;
+  end if;
+end $$;
+
+-- The holder of a turn's lock holds it for another `lease`. False: somebody else has it, or the turn is over.
+create or replace function waemitter.renew_turn(turn_id bigint, lock_id uuid, fence bigint, lease interval) returns boolean
+language plpgsql as $$
+#variable_conflict use_variable
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  update waemitter.conversations v set locked_at = clock_timestamp(), lock_expires_at = clock_timestamp() + lease
+    from waemitter.message_buffer b
+    where b.id = turn_id and v.id = b.conversation_id and v.lock_id = renew_turn.lock_id and v.fence = renew_turn.fence;
+  if not found then return false; end if;
+  update waemitter.message_buffer b set closes_at = clock_timestamp() + lease where b.id = turn_id;
+  return true;
+end $$;
+
+-- Hold the conversation of a turn, for those who end it: its id, or NULL when the lock is somebody else's by now.
+create or replace function waemitter.hold_turn(turn_id bigint, lock_id uuid, fence bigint) returns bigint language sql as $$
+  select v.id from waemitter.conversations v
+  where v.id = (select b.conversation_id from waemitter.message_buffer b where b.id = hold_turn.turn_id)
+    and v.lock_id = hold_turn.lock_id and v.fence = hold_turn.fence
+  for no key update
+$$;
+
+-- Let a conversation go that hold_turn() holds: its status is told, and what waited goes on.
+create or replace function waemitter.let_go(conversation_id bigint, to_status text, reason text, correlation_id text) returns void
+language plpgsql as $$
+#variable_conflict use_variable
+begin
+  update waemitter.conversations v set lock_id = null, locked_at = null, lock_expires_at = null where v.id = conversation_id;
+  perform waemitter.move_conversation(v.id, coalesce(to_status, waemitter.resting_status(v.id, v.takeover_until)), reason,
+                                      correlation_id)
+    from waemitter.conversations v where v.id = conversation_id;
+  perform waemitter.wake_buffers(conversation_id);
+end $$;
+
+-- The end of a turn: replies, session, buffer, job, lock, in one transaction. `replies`: Cloud API objects, each with its
+-- type. `session`: {"active_service": …, "context": {…}}, NULL = as it was. `takeover`: how long a human has the
+-- conversation when `handover`. `discard`: when more was written meanwhile, the replies are dropped and one turn answers
+-- both, at most `most_superseded` times. Returns answered, silent, human, superseded, or lost: the lock is somebody else's.
+create or replace function waemitter.commit_turn(
+  turn_id bigint, lock_id uuid, fence bigint, route text, replies jsonb, session jsonb, handover boolean, takeover interval,
+  discard boolean, most_superseded integer
+) returns text language plpgsql set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_variable
+declare
+  v_id bigint := waemitter.hold_turn(turn_id, lock_id, fence);
+  v waemitter.conversations; b waemitter.message_buffer; c waemitter.contacts; v_later bigint[]; v_outcome text;
+begin
+  if v_id is null then return 'lost'; end if;
+  perform set_config('waemitter.quiet', 'on', true);
+  select * into v from waemitter.conversations x where x.id = v_id;
+  select * into c from waemitter.contacts x where x.id = v.contact_id;
+  perform from waemitter.message_buffer x 
+    where x.conversation_id = v_id and x.closes_at is not null order by x.id for no key update;
+  select * into b from waemitter.message_buffer x where x.id = turn_id;
+  v_outcome := case when v.takeover_until > clock_timestamp() then 'human'
+                    when jsonb_array_length(replies) > 0 then 'answered' else 'silent' end;
+  if discard and v_outcome <> 'human' and b.superseded < most_superseded then
+    select array_agg(x.id order by x.id) into v_later from waemitter.message_buffer x
+      where x.conversation_id = v_id and x.id > turn_id and x.closes_at is not null;
+    if v_later is not null then
+      perform waemitter.merge_turns(turn_id, v_later);
+      perform waemitter.let_go(v_id, null, 'more was written meanwhile', b.correlation_id);
+      perform set_config('waemitter.quiet', '', true);
+      notify waemitter_buffer;
+      return 'superseded';
+    end if;
+  end if;
+  if v_outcome <> 'human' then
+    insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)
+      select coalesce(c.phone, c.user_id), r.reply ->> 'type', r.reply - 'type', v.channel, format('turn:%s:%s', turn_id, r.n),
+             b.correlation_id, 'service'
+      from jsonb_array_elements(replies) with ordinality as r (reply, n) order by r.n
+      on conflict do nothing;
+    insert into waemitter.user_sessions as s (channel, contact_id, phone_number, active_service, context)
+      values (v.channel, v.contact_id, coalesce(c.phone, c.user_id), session ->> 'active_service',
+              coalesce(session -> 'context', '{}'))
+      on conflict (channel, contact_id) do update set
+        active_service = case when session is null then s.active_service else excluded.active_service end,
+        context = case when session is null then s.context else excluded.context end,
+        phone_number = excluded.phone_number, last_interaction = clock_timestamp(), updated_at = clock_timestamp();
+    if handover then
+      update waemitter.conversations x set takeover_until = clock_timestamp() + takeover where x.id = v_id;
+    end if;
+  end if;
+  update waemitter.message_buffer x set status = 'completed', closes_at = null, waits = false, processed_at = clock_timestamp(),
+      route = commit_turn.route, outcome = v_outcome, resume = null where x.id = turn_id;
+  update waemitter.buffer_processing_jobs j set status = 'completed', error_message = null, updated_at = clock_timestamp()
+    where j.buffer_id = turn_id;
+  update waemitter.dead_letters d set resolution_status = 'resolved'
+    where d.id = b.dead_letter_id and d.resolution_status in ('pending', 'abandoned');
+  perform waemitter.let_go(v_id, null, case v_outcome when 'human' then 'a human answers' else 'the turn is over' end,
+                           b.correlation_id);
+  perform set_config('waemitter.quiet', '', true);
+  return v_outcome;
+end $$;
+
+-- The messages of later turns become a turn's own, which is due when the last of their windows closes.
+create or replace function waemitter.merge_turns(turn_id bigint, later bigint[]) returns void language plpgsql as $$
+#variable_conflict use_variable
+declare v_count integer;
+begin
+  update waemitter.buffered_messages m set buffer_id = turn_id where m.buffer_id = any (later);
+  get diagnostics v_count = row_count;
+  update waemitter.message_buffer b set
+      message_count = b.message_count + v_count, superseded = b.superseded + 1, waits = false, closed_at = null,
+      flush_reason = null, resume = null,
+      closes_at = (select max(case when x.waits then clock_timestamp() else x.closes_at end)
+                   from waemitter.message_buffer x where x.id = any (later))
+    where b.id = turn_id;
+  update waemitter.buffer_processing_jobs j set status = 'scheduled', attempts = 0, updated_at = clock_timestamp()
+    where j.buffer_id = turn_id;
+  delete from waemitter.message_buffer b where b.id = any (later);
+end $$;
+
+-- A turn is tried again after `delay`. Not `counted`: it was not even begun. False: the lock is somebody else's.
+create or replace function waemitter.retry_turn(
+  turn_id bigint, lock_id uuid, fence bigint, delay interval, error text, counted boolean
+) returns boolean language plpgsql as $$
+#variable_conflict use_variable
+declare v_id bigint := waemitter.hold_turn(turn_id, lock_id, fence); v_correlation text;
+begin
+  if v_id is null then return false; end if;
+  perform set_config('waemitter.quiet', 'on', true);
+  update waemitter.message_buffer b set closes_at = clock_timestamp() + delay where b.id = turn_id
+    returning b.correlation_id into v_correlation;
+  update waemitter.buffer_processing_jobs j set status = 'scheduled', error_message = coalesce(error, j.error_message),
+      attempts = j.attempts - case when counted then 0 else 1 end, updated_at = clock_timestamp()
+    where j.buffer_id = turn_id;
+  perform waemitter.let_go(v_id, null, coalesce(error, 'given back'), v_correlation);
+  perform set_config('waemitter.quiet', '', true);
+  notify waemitter_buffer;
+  return true;
+end $$;
+
+-- A turn has failed: it becomes a dead letter, or says why once more in the one that it has. `resume`: its answer, when only
+-- the commit failed. Returns the letter's id, NULL when the lock is somebody else's.
+create or replace function waemitter.bury_turn(
+  turn_id bigint, lock_id uuid, fence bigint, route text, stage text, error text, error_class text, stack text, resume jsonb,
+  retry_in interval
+) returns bigint language plpgsql as $$
+#variable_conflict use_variable
+declare v_id bigint := waemitter.hold_turn(turn_id, lock_id, fence); b waemitter.message_buffer; v_letter bigint;
+begin
+  if v_id is null then return null; end if;
+  perform set_config('waemitter.quiet', 'on', true);
+  select * into b from waemitter.message_buffer x where x.id = turn_id;
+  update waemitter.dead_letters d set error = bury_turn.error, error_class = bury_turn.error_class, stack = bury_turn.stack,
+      stage = bury_turn.stage, attempts = d.attempts + 1
+    where d.id = b.dead_letter_id and d.resolution_status = 'pending' returning d.id into v_letter;
+  if v_letter is null then
+    insert into waemitter.dead_letters (direction, source, stage, channel, whatsapp_message_id, contact, payload, error,
+        error_class, stack, attempts, next_retry_at, correlation_id)
+      select 'inbound', coalesce((select h.kind from waemitter.channels h where h.name = v.channel), 'whatsapp'), stage, v.channel,
+        (select m.whatsapp_message_id from waemitter.buffered_messages m where m.buffer_id = turn_id order by m.id desc limit 1),
+        coalesce(c.phone, c.user_id),
+        jsonb_build_object('turn_id', turn_id, 'conversation_id', v_id, 'route', route,
+          'messages', (select jsonb_agg(m.payload order by m.id) from waemitter.buffered_messages m where m.buffer_id = turn_id)),
+        error, error_class, stack, j.attempts, clock_timestamp() + retry_in, b.correlation_id
+      from waemitter.conversations v join waemitter.contacts c on c.id = v.contact_id
+      join waemitter.buffer_processing_jobs j on j.buffer_id = turn_id
+      where v.id = v_id returning id into v_letter;
+  end if;
+  update waemitter.message_buffer x set status = 'failed', closes_at = null, processed_at = clock_timestamp(), waits = false,
+      route = bury_turn.route, outcome = 'failed', dead_letter_id = v_letter, resume = bury_turn.resume where x.id = turn_id;
+  update waemitter.buffer_processing_jobs j set status = 'failed', error_message = error, updated_at = clock_timestamp()
+    where j.buffer_id = turn_id;
+  perform waemitter.let_go(v_id, 'error', format('the turn failed at %s', stage), b.correlation_id);
+  perform set_config('waemitter.quiet', '', true);
+  return v_letter;
+end $$;
+
+-- A failed turn is due once more, with one try. False: it is none.
+create or replace function waemitter.redo_turn(turn_id bigint) returns boolean language plpgsql as $$
+#variable_conflict use_variable
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  perform from waemitter.conversations v
+    where v.id = (select b.conversation_id from waemitter.message_buffer b where b.id = turn_id) for no key update;
+  update waemitter.message_buffer b set status = 'processing', closes_at = clock_timestamp(), processed_at = null, waits = false
+    where b.id = turn_id and b.status = 'failed';
+  return found;
+end $$;
+
+-- A turn that redo_turn() made due and that could not be claimed at once stays failed.
+create or replace function waemitter.leave_turn(turn_id bigint) returns void language plpgsql as $$
+#variable_conflict use_variable
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  perform from waemitter.conversations v
+    where v.id = (select b.conversation_id from waemitter.message_buffer b where b.id = turn_id) for no key update;
+  update waemitter.message_buffer b set status = 'failed', closes_at = null, processed_at = clock_timestamp(), waits = false
+    where b.id = turn_id and b.status = 'processing'
+      and not exists (select from waemitter.buffer_processing_jobs j where j.buffer_id = turn_id and j.status = 'processing');
+end $$;
+
+-- Delete buffers that ended so long ago, with their messages, at most so many; how many.
+create or replace function waemitter.purge_buffers(older_than interval default '30 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.message_buffer
+    where processed_at < clock_timestamp() - older_than and closes_at is null order by processed_at limit max_rows
+    for update skip locked),
+  gone as (delete from waemitter.message_buffer b using old where b.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Conversations and turns, to look at.
+
+create or replace view waemitter.webhook_conversations with (security_invoker = true) as
+  select v.id, coalesce(c.wa_id, c.user_id, c.group_id) as user_id, c.phone as phone_number, v.channel, v.contact_id, v.status,
+         v.last_inbound_at, v.lock_id, v.locked_at, v.lock_expires_at, v.takeover_until, v.correlation_id, v.created_at,
+         v.updated_at
+  from waemitter.conversations v join waemitter.contacts c on c.id = v.contact_id;
+
+create or replace view waemitter.webhook_conversation_health with (security_invoker = true) as
+  select count(*) as total_count, count(*) filter (where status = 'idle') as idle_count,
+         count(*) filter (where status = 'buffering') as buffering_count,
+         count(*) filter (where status = 'processing') as processing_count,
+         count(*) filter (where status = 'human') as human_count, count(*) filter (where status = 'error') as error_count,
+         count(*) filter (where lock_id is not null) as locked_count,
+         count(*) filter (where lock_id is not null and lock_expires_at <= now()) as expired_lock_count,
+         count(*) filter (where last_inbound_at > now() - interval '24 hours') as active_24h_count,
+         min(locked_at) as oldest_lock_at
+  from waemitter.conversations;
+
+-- Those that somebody should look at, and why.
+create or replace view waemitter.stuck_webhook_conversations with (security_invoker = true) as
+  select s.*, case when lock_expires_at <= now() then 'its lock has run out'
+                   when locked_at < now() - interval '2 minutes' then 'its lock is not renewed'
+                   when status = 'processing' and lock_id is null then 'nobody works on it'
+                   else 'its window is overdue' end as reason
+  from waemitter.webhook_conversations s
+  where (s.lock_id is not null and (s.lock_expires_at <= now() or s.locked_at < now() - interval '2 minutes'))
+     or (s.status = 'processing' and s.lock_id is null)
+     or s.id in (select b.conversation_id from waemitter.message_buffer b
+                 where b.closes_at < now() - interval '2 minutes' and b.closes_at is not null);
+
+-- By the hour in which turns ended: how many, and how long they took, from when they were due.
+create or replace view waemitter.webhook_message_processing_metrics with (security_invoker = true) as
+  select date_trunc('hour', processed_at) as hour, count(*) as turns, sum(message_count) as messages,
+         count(*) filter (where status = 'failed') as failed,
+         round(avg(ms)::numeric, 1) as avg_processing_ms,
+         round(percentile_cont(0.5) within group (order by ms)::numeric, 1) as p50_processing_ms,
+         round(percentile_cont(0.95) within group (order by ms)::numeric, 1) as p95_processing_ms,
+         round(percentile_cont(0.99) within group (order by ms)::numeric, 1) as p99_processing_ms
+  from (select b.*, 1000 * extract(epoch from b.processed_at - coalesce(b.closed_at, b.processed_at)) as ms
+        from waemitter.message_buffer b where b.processed_at is not null) b
+  group by 1;
+
+-- What an operator asks first, a line each: `status` is ok or warning.
+create or replace function waemitter.check_webhook_system_health()
+returns table (check_name text, status text, value numeric, detail text) language sql stable as $$
+  select c.name, case when c.value > c.most then 'warning' else 'ok' end, c.value, c.detail
+  from (values
+    ('stuck_conversations', (select count(*) from waemitter.stuck_webhook_conversations)::numeric, 5,
+     'SELECT * FROM stuck_webhook_conversations'),
+    ('conversations_in_error', (select count(*) from waemitter.conversations where status = 'error')::numeric, 10,
+     'SELECT * FROM webhook_conversations WHERE status = ''error'''),
+    ('dead_letters_pending', (select count(*) from waemitter.dead_letters
+      where direction = 'inbound' and resolution_status = 'pending')::numeric, 10, 'SELECT * FROM webhook_dlq_summary'),
+    ('buffers_overdue', (select count(*) from waemitter.message_buffer
+      where closes_at < now() - interval '10 seconds')::numeric, 0, 'windows that should have closed ten seconds ago'),
+    ('webhooks_waiting', (select count(*) from waemitter.webhook_logs where available_at < now() - interval '1 minute')::numeric,
+     0, 'journalled for more than a minute, and not worked on'),
+    ('p95_processing_ms', coalesce((select m.p95_processing_ms from waemitter.webhook_message_processing_metrics m
+      order by m.hour desc limit 1), 0), 2000, 'of the last hour with turns'),
+    ('processing_switched_off', (not waemitter.flag_enabled('buffer_processing'))::integer::numeric, 0,
+     'SELECT toggle_buffer_processing(true) switches it on')
+  ) as c (name, value, most, detail)
+$$;
+
+-- What was done in the last hours, in one row; milliseconds are those of turns, from when they were due.
+create or replace function waemitter.get_webhook_performance_stats(hours integer default 24)
+returns table (
+  period_hours integer, messages bigint, turns bigint, answered bigint, failed bigint, superseded bigint,
+  avg_messages_per_turn numeric, avg_processing_ms numeric, p50_processing_ms numeric, p95_processing_ms numeric,
+  p99_processing_ms numeric, dead_letters bigint
+) language sql stable as $$
+  with ended as (
+    select b.*, 1000 * extract(epoch from b.processed_at - coalesce(b.closed_at, b.processed_at)) as ms
+    from waemitter.message_buffer b
+    where b.processed_at > now() - make_interval(hours => get_webhook_performance_stats.hours))
+  select get_webhook_performance_stats.hours, coalesce(sum(e.message_count), 0)::bigint, count(*),
+    count(*) filter (where e.outcome = 'answered'), count(*) filter (where e.status = 'failed'),
+    coalesce(sum(e.superseded), 0)::bigint, round(avg(e.message_count), 2), round(avg(e.ms)::numeric, 1),
+    round(percentile_cont(0.5) within group (order by e.ms)::numeric, 1),
+    round(percentile_cont(0.95) within group (order by e.ms)::numeric, 1),
+    round(percentile_cont(0.99) within group (order by e.ms)::numeric, 1),
+    (select count(*) from waemitter.dead_letters d where d.direction = 'inbound'
+       and d.created_at > now() - make_interval(hours => get_webhook_performance_stats.hours))
+  from ended e
+$$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Roles and row level security. Without the right to create roles all else is applied, and this says so.
