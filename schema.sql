@@ -2887,8 +2887,10 @@ end $$;
 create or replace function waemitter.hear_number(
   account text, number text, word text, quality text, tier text, at timestamptz
 ) returns setof text language plpgsql as $$
+#variable_conflict use_variable
 begin
-  if not waemitter.is_news(account, case when number is null then 'capability' else 'number' end, number, word || coalesce(' ' || tier, ''), at) then
+  if not waemitter.is_news(account, case when number is null then 'capability' else 'number' end, number,
+                           word || coalesce(' ' || tier, ''), at) then
     return;
   end if;
   return query
@@ -2897,23 +2899,64 @@ begin
       where c.name in (select waemitter.channels_of(account))
         and (number is null or c.display_number = number
              or (c.display_number is null and (select count(*) from waemitter.channels_of(account)) = 1))
-      order by c.name for no key update)
-    update waemitter.channels c
-    set quality = coalesce(hear_number.quality, c.quality), tier = coalesce(hear_number.tier, c.tier)
-    from locked l where c.name = l.name returning c.name;
+      order by c.name for no key update),
+    judged as (
+      update waemitter.channels c
+      set quality = coalesce(hear_number.quality, c.quality), tier = coalesce(hear_number.tier, c.tier)
+      from locked l where c.name = l.name returning c.name)
+    select j.name from judged j order by 1;
 end $$;
 
--- A person wants no marketing on this number, or wants it again: set in their WhatsApp, and told by Meta.
+-- Meta bars the account from sending, until a time or until it says more: its channels pause, or (`templates_only`) their
+-- templates wait and answers to customers go on. A longer pause stands, and so does an operator's. Returns the channels.
+create or replace function waemitter.bar_account(
+  account text, word text, at timestamptz, until timestamptz default null, templates_only boolean default false
+) returns setof text language plpgsql as $$
+#variable_conflict use_column
+declare v_until timestamptz := coalesce(until, 'infinity');
+begin
+  if not waemitter.is_news(account, case when templates_only then 'account_templates' else 'account' end, '', word, at)
+     or v_until <= clock_timestamp() then
+    return;
+  end if;
+  if templates_only then
+    return query
+      select c from waemitter.channels_of(account) c
+      cross join lateral waemitter.hold_template(c, '', '', word, bar_account.until);
+    return;
+  end if;
+  return query
+    select p from waemitter.channels_of(account) c cross join lateral waemitter.pause_channels(
+      reason => 'PAUSE_ACCOUNT: ' || word, channel => c, happened => at,
+      seconds => case when until is null then 'infinity'
+                      else extract(epoch from until - least(coalesce(at, clock_timestamp()), clock_timestamp())) end) p;
+end $$;
+
+-- What stopped the account was taken back: the channels that Meta had stopped go on, those of an operator do not.
+create or replace function waemitter.free_account(account text, word text, at timestamptz) returns setof text
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  if not waemitter.is_news(account, 'account', '', word, at) then return; end if;
+  perform waemitter.is_news(account, 'account_templates', '', word, at);
+  perform waemitter.release_template(c, '', '') from waemitter.channels_of(account) c
+    where exists (select from waemitter.held_templates h where h.channel = c and h.template = '');
+  return query
+    select r from waemitter.channels_of(account) c
+    cross join lateral waemitter.resume_channels(channel => c, reasons => 'PAUSE\_ACCOUNT%') r;
+end $$;
+
+-- A person wants no marketing on this number, or wants it again: set in their WhatsApp, and told by Meta. Returns its channel.
 create or replace function waemitter.hear_preference(
   number text, wa_id text, user_id text, marketing boolean, at timestamptz
-) returns boolean language plpgsql as $$
+) returns text language plpgsql as $$
 declare v_channel text; v_address text;
 begin
   select c.name into v_channel from waemitter.channels c
     where c.phone_number_id = number and c.kind = 'whatsapp' order by c.name limit 1;
   if v_channel is null or not waemitter.is_news(v_channel, 'preference', coalesce(user_id, wa_id),
                                                 case when marketing then 'resume' else 'stop' end, at) then
-    return false;
+    return null;
   end if;
   foreach v_address in array array_remove(array[wa_id, user_id], null) loop
     if marketing then
@@ -2922,14 +2965,14 @@ begin
       perform waemitter.suppress(v_address, 'marketing', v_channel, 'marketing_stop', 'user_preferences');
     end if;
   end loop;
-  return true;
+  return v_channel;
 end $$;
 
 -- A customer wrote STOP or START, with these addresses: the list follows, and the confirmation, which the list does not
 -- concern, is queued. `everywhere`: for all channels. False: old news, or a START of somebody who never stopped us.
 create or replace function waemitter.hear_wish(
   wish text, channel text, wa_id text, user_id text, wamid text, at timestamptz, reply text default '',
-  everywhere boolean default false
+  everywhere boolean default false, message_id bigint default null
 ) returns boolean language plpgsql as $$
 declare
   v_list text := case when not everywhere then channel end;
@@ -2944,6 +2987,7 @@ begin
       v_changed := v_changed + waemitter.unsuppress(v_address, 'all', v_list, 'stop_word');
     end if;
   end loop;
+  if v_changed > 0 then update waemitter.inbound_messages i set wish = hear_wish.wish where i.id = message_id; end if;
   if v_changed > 0 and reply <> '' then
     perform waemitter.send_message(recipient => coalesce('+' || wa_id, user_id), message_type => 'text',
       payload => jsonb_build_object('text', jsonb_build_object('body', reply)), channel => channel,
@@ -2955,8 +2999,7 @@ end $$;
 -- A colleague wrote to a customer on the phone: the conversation is a human's until `at` + `takeover`, and what was written
 -- is kept in it. Returns the conversation; NULL: known already, or no channel has that number.
 create or replace function waemitter.hear_echo(
-  number text, wamid text, wa_id text, user_id text, message_type text, payload text, at timestamptz, takeover interval,
-  webhook_id bigint default null
+  number text, wamid text, wa_id text, user_id text, message_type text, payload text, at timestamptz, takeover interval
 ) returns bigint language plpgsql as $$
 #variable_conflict use_variable
 declare v_channel text; v_id bigint; v_from text; v_until timestamptz := coalesce(at, clock_timestamp()) + takeover;
@@ -2970,8 +3013,8 @@ begin
   insert into waemitter.conversations as v (channel, contact_id)
     values (v_channel, waemitter.contact_of(v_channel, wa_id, user_id, at => at))
     on conflict (channel, contact_id) do update set updated_at = clock_timestamp() returning v.id, v.status into v_id, v_from;
-  insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, webhook_id, from_us)
-    values (v_id, wamid, message_type, payload::jsonb, at, webhook_id, true);
+  insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, from_us)
+    values (v_id, wamid, message_type, payload::jsonb, at, true);
   if v_until > clock_timestamp() then
     update waemitter.conversations v set status = 'human', takeover_until = greatest(v.takeover_until, v_until)
       where v.id = v_id;

@@ -16,6 +16,8 @@ import orjson
 from tests.observing import Observed, observing
 from waemitter.inbox.effects import Effects, FieldHandler
 from waemitter.inbox.failures import Failures
+from waemitter.inbox.fields.actions import FieldActions, OptOuts, Rules
+from waemitter.inbox.fields.store import FieldStore
 from waemitter.inbox.journal.records import Entry
 from waemitter.inbox.journal.store import JournalStore
 from waemitter.inbox.splitter import Splitter
@@ -91,8 +93,12 @@ class Bench:
 
 @asynccontextmanager
 async def opened(
-    dsn: str, fields: Mapping[str, FieldHandler] = MappingProxyType({})
+    dsn: str,
+    fields: Mapping[str, FieldHandler] = MappingProxyType({}),
+    *,
+    rules: Rules | None = None,
 ) -> AsyncIterator[Bench]:
+    """With `rules`, what Meta tells and what customers wish is heeded, in place of `fields`."""
     freed: list[bool] = []
     parked: list[bool] = []
     async with asyncpg.create_pool(dsn, min_size=1, max_size=12) as pool:
@@ -107,9 +113,17 @@ async def opened(
                 jitter=lambda: 1.0,
                 requeued=lambda: None,
             )
+            knowledge = FieldStore()
+            listener = None
+            if rules is not None:
+                fields = FieldActions(
+                    knowledge, rules, events=observed.events, released=lambda: freed.append(True)
+                ).handlers
+                listener = OptOuts(knowledge, rules, events=observed.events).hear
             splitter = Splitter(
                 inbox,
-                Effects(inbox, OutboxStore(pool), failures, fields=fields),
+                Effects(inbox, OutboxStore(pool), failures, fields=fields, listener=listener),
+                learn=knowledge.learn,
                 events=observed.events,
                 lanes_freed=lambda: freed.append(True),
                 parked=lambda: parked.append(True),

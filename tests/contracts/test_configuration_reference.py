@@ -125,5 +125,6 @@ def test_only_what_has_an_effect_goes_unmarked():
         "logging",
         "grace",
         "inbox",
+        "optout",
     }
     assert not [entry.key for entry in ENTRIES if entry.table == "http" and entry.later]

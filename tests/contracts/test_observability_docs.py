@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.observing import Attempt, observing
-from waemitter.observe import channel_events, circuit_events, journal_events, outbox_events
+from waemitter.observe import (
+    channel_events,
+    circuit_events,
+    field_events,
+    journal_events,
+    outbox_events,
+)
 from waemitter.observe import events as events_module
 from waemitter.observe.events import Events
 from waemitter.observe.logging import LIBRARY_EVENT
@@ -46,6 +52,34 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "database_back": lost_and_back,
     "listener_connected": lambda e: e.listener_connected(reconnect=False),
     "listener_lost": lambda e: e.listener_lost(error="ConnectionDoesNotExistError"),
+    "template_changed": lambda e: e.template_changed(
+        channel="default",
+        template="cart_reminder",
+        language="en_US",
+        state="paused",
+        word="PAUSED",
+        messages=0,
+    ),
+    "template_judged": lambda e: e.template_judged(
+        template="cart_reminder",
+        language="en_US",
+        aspect="quality",
+        before="GREEN",
+        after="YELLOW",
+        warning=True,
+    ),
+    "templates_barred": lambda e: e.templates_barred(
+        channel="default",
+        word="ACCOUNT_RESTRICTION RESTRICTED_BIZ_INITIATED_MESSAGING",
+        until="2026-07-04T09:30:00+00:00",
+    ),
+    "number_judged": lambda e: e.number_judged(
+        channel="default", word="THROUGHPUT_UPGRADE", quality=None, tier="TIER_UNLIMITED"
+    ),
+    "account_alert": lambda e: e.account_alert(word="ACCOUNT_VIOLATION SCAM", severity="WARNING"),
+    "opt_out_heard": lambda e: e.opt_out_heard(channel="default", wish="stop", scope="all"),
+    "colleague_wrote": lambda e: e.colleague_wrote(conversation_id=7, message_type="text"),
+    "field_heard": lambda e: e.field_heard(kind="call", word=None),
     "outbox_sampled": lambda e: e.outbox_sampled(
         channel="default", messages={"queued": 12}, oldest_due_age=0.25, tokens=1, paused=None
     ),
@@ -134,7 +168,14 @@ def test_the_docs_show_what_the_event_really_logs(name):
 def test_the_docs_know_no_event_that_is_gone():
     literals = {
         node.value
-        for module in (events_module, outbox_events, journal_events, channel_events, circuit_events)
+        for module in (
+            events_module,
+            outbox_events,
+            journal_events,
+            channel_events,
+            circuit_events,
+            field_events,
+        )
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import aiohttp
 import orjson
 
-from tests.e2e.scene import Scene
+from tests.e2e.scene import Scene, until
 
 SHIPPED = {"name": "shipped", "language": {"code": "en_US"}}
 
@@ -30,3 +31,22 @@ async def test_outside_the_window_a_message_leaves_as_its_template_or_fails(scen
         row = await scene.row(message)
         assert (row["status"], row["error_code"]) == ("failed", 131047)
     assert (await scene.report())["by_type"] == {"template": 1}
+
+
+async def test_a_customer_s_stop_ends_what_they_are_sent_and_is_confirmed(scene: Scene):
+    await scene.play()
+    customer = scene.graph_url.removesuffix("/v24.0") + "/_simulator/customers/messages"
+    async with aiohttp.ClientSession() as session:
+        number = await scene.value("select phone_number_id from waemitter.channels")
+        said = {"from": "14155550123", "text": "STOP", "phone_number_id": number}
+        async with session.post(customer, json=said) as answer:
+            assert answer.status < 300, await answer.text()
+
+    async def stopped() -> bool:
+        return bool(await scene.value("select count(*) from waemitter.suppressions"))
+
+    await until(stopped)
+    after = await scene.send("+14155550123", "Our offers of the week")
+    await scene.all_reach("read", "delivered", "sent", "suppressed")
+    assert (await scene.row(after))["status"] == "suppressed"
+    assert (await scene.report())["accepted"] == 1

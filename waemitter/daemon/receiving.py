@@ -74,7 +74,7 @@ class Inbox:
             self._store,
             OutboxStore(shared.pool),
             failures,
-            fields={},
+            rules=shared.settings.field_rules,
             events=shared.events,
             bell=shared.doorbell.bell(INBOX),
             lanes_freed=lambda: shared.doorbell.ring(OUTBOX),

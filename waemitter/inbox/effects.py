@@ -45,6 +45,9 @@ Tell: TypeAlias = Callable[[], None]
 FieldHandler: TypeAlias = Callable[[Connection, FieldChange], Awaitable[Tell | None]]
 """The effect of one change of a field, once for each change; it returns what to tell when that is committed."""
 
+Listener: TypeAlias = Callable[[Connection, str, Message, int | None], Awaitable[Tell | None]]
+"""Hears every new message of one person: its channel, the message, and the id of its row."""
+
 LIVE: Final = "messages"
 """The field of what is said now; `history` brings old messages in the same shape."""
 
@@ -101,12 +104,17 @@ class Effects:
         failures: Failures,
         *,
         fields: Mapping[str, FieldHandler],
+        listener: Listener | None = None,
     ) -> None:
-        """`fields`: what a change of that field causes; a field that is not there is counted, and stays in the journal."""
+        """`fields`: what a change of that field causes; a field that is not there is counted, and stays in the journal.
+
+        `listener`: who looks for opt-outs in what people write.
+        """
         self._store = store
         self._outbox = outbox
         self._failures = failures
         self._fields = fields
+        self._listener = listener
 
     async def apply(self, connection: Connection, found: Sequence[Found]) -> Outcome:
         """Raises what the database or a handler raises: then nothing of it may be committed.
@@ -151,11 +159,31 @@ class Effects:
                     outcome.received[received.channel] += 1
             await self._store.follow(connection, list(_moves(some, results)))
             await self._store.count_answers(connection, list(_answers(some, results)))
+            await self._listen(connection, some, results, outcome)
         await self._put_aside(
             connection,
             [(each, "a message from nobody: no number and no id") for each in nobodys],
             outcome,
         )
+
+    async def _listen(
+        self,
+        connection: Connection,
+        found: Sequence[Found],
+        results: Sequence[Received],
+        outcome: Outcome,
+    ) -> None:
+        if self._listener is None:
+            return
+        for received in results:
+            message = found[received.n].item
+            if received.result != "received" or received.channel is None:
+                continue
+            if isinstance(message, Message) and message.group_id is None:
+                tell = await self._listener(
+                    connection, received.channel, message, received.message_id
+                )
+                outcome.tell += [tell] if tell else []
 
     async def _change(
         self, connection: Connection, found: Sequence[Found], outcome: Outcome

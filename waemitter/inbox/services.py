@@ -1,11 +1,13 @@
 """The loops that work off the journal, put together; the daemon runs them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from waemitter.inbox.effects import Effects, FieldHandler
+from waemitter.inbox.effects import Effects
 from waemitter.inbox.failures import Failures
+from waemitter.inbox.fields.actions import FieldActions, OptOuts, Rules
+from waemitter.inbox.fields.store import FieldStore
 from waemitter.inbox.journal.courtesy import Courteous
 from waemitter.inbox.parked import ParkedStatuses
 from waemitter.inbox.splitter import Splitter
@@ -24,7 +26,7 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     outbox: OutboxStore,
     failures: Failures,
     *,
-    fields: Mapping[str, FieldHandler],
+    rules: Rules,
     events: Events,
     bell: Bell,
     lanes_freed: Callable[[], None],
@@ -45,9 +47,13 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
             database_lost=lambda error: events.database_lost(error=error),
         )
 
+    knowledge = FieldStore()
+    actions = FieldActions(knowledge, rules, events=events, released=lanes_freed)
+    optouts = OptOuts(knowledge, rules, events=events)
     splitter = Splitter(
         store,
-        Effects(store, outbox, failures, fields=fields),
+        Effects(store, outbox, failures, fields=actions.handlers, listener=optouts.hear),
+        learn=knowledge.learn,
         events=events,
         lanes_freed=lanes_freed,
         parked=parked.ring,

@@ -8,7 +8,7 @@ stands alone: it becomes a dead letter, and none of its neighbours feels it.
 import datetime
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from waemitter.errors import DatabaseUnreachable
 from waemitter.inbox.effects import Effects, Found, Outcome
@@ -16,6 +16,7 @@ from waemitter.inbox.store import Connection, InboxStore, Webhook
 from waemitter.observe.events import Events
 from waemitter.outbox.bucket import InboundMeter
 from waemitter.runtime.due_loop import Claim
+from waemitter.whatsapp.numbers import Number
 from waemitter.whatsapp.webhooks import Malformed, NotJson, parse
 
 BATCH: Final = 100  # webhooks in one claim
@@ -23,6 +24,9 @@ AT_ONCE: Final = 300  # items in one transaction
 LEASE: Final = datetime.timedelta(seconds=60)
 TRIES: Final = 3
 RETRY_DELAY: Final = datetime.timedelta(seconds=30)
+MOST_KNOWN: Final = 10_000  # numbers that are remembered as known: only an attacker has more
+
+Learn: TypeAlias = Callable[[Connection, Sequence[Number]], Awaitable[None]]
 
 
 class Splitter:
@@ -33,6 +37,7 @@ class Splitter:
         store: InboxStore,
         effects: Effects,
         *,
+        learn: Learn,
         events: Events,
         lanes_freed: Callable[[], None],
         parked: Callable[[], None],
@@ -42,10 +47,12 @@ class Splitter:
         """`lanes_freed()`: a status ended a message that others waited for; `parked()`: one waits for its message.
 
         `reserve(channel, rate)`: so many messages a second come in, which Meta counts against the limit.
-        `clock` in seconds, monotonic.
+        `learn` keeps which account a number is of; `clock` in seconds, monotonic.
         """
         self._store = store
         self._effects = effects
+        self._learn = learn
+        self._known: Final[set[Number]] = set()
         self._events = events
         self._lanes_freed = lanes_freed
         self._parked = parked
@@ -80,7 +87,9 @@ class Splitter:
 
     async def _work_on(self, webhooks: Sequence[Webhook]) -> None:
         started = self._clock()
-        found = [each for webhook in webhooks for each in _items(webhook)]
+        numbers = set[Number]()
+        found = [each for webhook in webhooks for each in _items(webhook, numbers)]
+        await self._meet(numbers)
         while len(found) > AT_ONCE:
             async with self._store.transaction() as connection:
                 outcome = await self._isolate(connection, found[:AT_ONCE])
@@ -93,6 +102,15 @@ class Splitter:
         self._events.webhook_processed(
             source=webhooks[0].source, count=len(webhooks), took=self._clock() - started
         )
+
+    async def _meet(self, numbers: set[Number]) -> None:
+        """What a number belongs to is told once, before anything that comes for its account."""
+        if not (new := numbers - self._known):
+            return
+        async with self._store.transaction() as connection:
+            await self._learn(connection, sorted(new, key=str))
+        if len(self._known) < MOST_KNOWN:
+            self._known.update(new)
 
     async def _isolate(self, connection: Connection, found: Sequence[Found]) -> Outcome:
         """Handle all but what cannot be handled, which is put aside."""
@@ -152,9 +170,9 @@ class Splitter:
             self._events.database_lost(error=str(outage))
 
 
-def _items(webhook: Webhook) -> list[Found]:
+def _items(webhook: Webhook, numbers: set[Number]) -> list[Found]:
     try:
-        items = parse(webhook.body)
+        items = parse(webhook.body, numbers)
     except NotJson as error:
         items = [Malformed(str(error), {"sha256": hashlib.sha256(webhook.body).hexdigest()})]
     return [Found(webhook.id, webhook.source, item) for item in items]

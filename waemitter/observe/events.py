@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 from structlog.typing import FilteringBoundLogger
 
 from waemitter.observe.circuit_events import CircuitEvents
+from waemitter.observe.field_events import FieldEvents
 from waemitter.observe.journal_events import JournalEvents
 from waemitter.observe.metrics import (
     EVENT_KINDS,
@@ -63,7 +64,7 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
 }
 
 
-class Events(OutboxEvents, JournalEvents, CircuitEvents):
+class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 
     def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:

@@ -7,10 +7,12 @@ docs/configuration.md.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from pydantic import Field
 
+from waemitter.inbox.fields.actions import Rules
 from waemitter.settings.durations import Duration
 from waemitter.settings.metadata import Group, group, setting
 from waemitter.settings.operating import (
@@ -25,8 +27,10 @@ from waemitter.settings.receiving import (
     DlqSettings,
     InboxSettings,
     OpenAISettings,
+    OptOutSettings,
     SessionsSettings,
     TurnsSettings,
+    silenced,
 )
 from waemitter.settings.sending import (
     ChannelLimits,
@@ -56,6 +60,9 @@ class Settings(Group):
     inbox: InboxSettings = group(
         InboxSettings, "How webhooks are kept, and messages gathered into windows."
     )
+    optout: OptOutSettings = group(
+        OptOutSettings, "The words by which people stop your messages, and start them again."
+    )
     turns: TurnsSettings = group(TurnsSettings, "How a window is answered.", later=True)
     sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.", later=True)
     dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.", later=True)
@@ -64,6 +71,21 @@ class Settings(Group):
     retention: RetentionSettings = group(RetentionSettings, "How long rows are kept.", later=True)
     slo: SloSettings = group(SloSettings, "What is promised, and measured.", later=True)
     alerts: AlertsSettings = group(AlertsSettings, "When somebody is told.", later=True)
+
+    @property
+    def field_rules(self) -> Rules:
+        """What the inbox follows when Meta or a customer tells what is no message."""
+        optout = self.optout
+        return Rules(
+            languages=optout.languages,
+            stop_words=optout.stop_words,
+            start_words=optout.start_words,
+            stop_reply=silenced(optout.stop_reply),
+            start_reply=silenced(optout.start_reply),
+            everywhere=optout.scope == "all",
+            ended_waits=self.outbox.ended_templates == "hold",
+            takeover=timedelta(seconds=self.inbox.takeover),
+        )
 
     channels: tuple[ChannelSettings, ...] = Field(
         default=(), description="The numbers to send from; `load` finds at least one."

@@ -5,13 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from waemitter.settings.durations import Duration, Durations
-from waemitter.settings.metadata import Group, setting
+from waemitter.inbox.optout_words import LANGUAGES
+from waemitter.settings.durations import Duration, Durations, split_list
+from waemitter.settings.metadata import Group, Kind, setting
 from waemitter.settings.values import Secret, Token, Url, lowered
 
 BufferMode = Annotated[Literal["fixed", "sliding", "off"], BeforeValidator(lowered)]
+
+
+OptOutScope = Annotated[Literal["channel", "all"], BeforeValidator(lowered)]
+Words = Annotated[tuple[str, ...], BeforeValidator(split_list), Kind("list of words")]
+
+
+def _check_languages(value: tuple[str, ...]) -> tuple[str, ...]:
+    for language in value:
+        if language not in LANGUAGES:
+            raise ValueError(f"has no words of '{language}', only of {', '.join(LANGUAGES)}")
+    return value
+
+
+Languages = Annotated[
+    tuple[str, ...],
+    BeforeValidator(split_list),
+    AfterValidator(_check_languages),
+    Kind("list of languages"),
+]
+
+
+def silenced(reply: str | None) -> str | None:
+    """A confirmation as the inbox takes it: an empty one is none at all."""
+    return "" if reply is not None and reply.strip().lower() == "none" else reply
 
 
 class InboxSettings(Group):
@@ -53,11 +78,36 @@ class InboxSettings(Group):
         later=True,
         gt=0,
     )
+    takeover: Duration = setting(
+        4 * 3600.0,
+        "How long a conversation is a human's after a colleague wrote in it with the app on the phone.",
+        gt=0,
+    )
     lock_lease: Duration = setting(
         120.0,
         "How long a conversation stays locked when its daemon died; renewed at a third of it.",
         later=True,
         gt=0,
+    )
+
+
+class OptOutSettings(Group):
+    languages: Languages = setting(
+        tuple(LANGUAGES),
+        "Whose words for STOP and START count; of a word that several have, the first one answers.",
+    )
+    stop_words: Words = setting(
+        (), "Further words that stop all messages, when they are the whole message."
+    )
+    start_words: Words = setting((), "Further words that take it back.")
+    stop_reply: str | None = setting(
+        None, "The confirmation of a STOP, instead of the language's own; `none` sends none."
+    )
+    start_reply: str | None = setting(
+        None, "The confirmation of a START, instead of the language's own; `none` sends none."
+    )
+    scope: OptOutScope = setting(
+        "channel", "Where a STOP counts: on the `channel` that it was sent to, or on `all`."
     )
 
 

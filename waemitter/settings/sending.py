@@ -24,6 +24,7 @@ from waemitter.settings.values import (
     lowered,
 )
 
+EndedTemplates = Annotated[Literal["fail", "hold"], BeforeValidator(lowered)]
 UndeliveredPolicy = Annotated[Literal["fail", "defer"], BeforeValidator(lowered)]
 WindowWord = Annotated[Literal["send", "fail", "template"], BeforeValidator(lowered)]
 UnconfirmedPolicy = Annotated[Literal["retry", "hold"], BeforeValidator(lowered)]
@@ -126,6 +127,10 @@ class OutboxSettings(Group):
         "fail",
         "When Meta chose not to deliver a message (131049, the limit of marketing messages per "
         "user): `fail`, or `defer` to send it once more, a day later.",
+    )
+    ended_templates: EndedTemplates = setting(
+        "fail",
+        "Queued messages of a template that Meta disabled, rejected or deleted: `fail`, or `hold` until it is back.",
     )
     sweep_interval: Duration = setting(
         60.0, "How often rows are looked for that no notification told of.", gt=0

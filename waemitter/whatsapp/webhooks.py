@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import orjson
 
 from waemitter.errors import WaemitterError
+from waemitter.whatsapp.numbers import Number, numbers_of
 
 PRODUCT: Final = "whatsapp_business_account"
 """The `object` of every webhook about WhatsApp; an app's other products share its endpoint."""
@@ -122,23 +123,25 @@ class Malformed:
 Item: TypeAlias = Status | Message | ErrorNotice | FieldChange | Malformed
 
 
-def parse(body: bytes) -> list[Item]:
-    """Return every item of the body in the order in which it stands there.
+def parse(body: bytes, numbers: set[Number] | None = None) -> list[Item]:
+    """Return every item of the body in the order in which it stands there; add the numbers it came for.
 
     Raises NotJson if the bytes are no JSON object, and nothing else.
     """
     document = _load(body)
     if not isinstance(document, dict):
         raise NotJson("the webhook's body is no JSON object")
+    if numbers is not None:
+        numbers |= numbers_of(document)
     product = _text(document.get("object"))
-    read = _foreign_items if product not in (PRODUCT, None) else _entry_items
+    items_of = _foreign_items if product not in (PRODUCT, None) else _entry_items
     entries = document.get("entry")
     if not isinstance(entries, list):
         return [Malformed("entry is no array", document)]
     items: list[Item] = []
     for entry in entries:
         if isinstance(entry, dict):
-            items += read(entry, product)
+            items += items_of(entry, product)
         else:
             items.append(Malformed("an entry is no object", entry))
     return items

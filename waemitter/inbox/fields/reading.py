@@ -263,6 +263,9 @@ _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     }
 )
 
+FIELDS: Final = frozenset(_KINDS)
+"""The fields that are known here; of others it is counted that they came. All of them stay in the journal."""
+
 
 def _template(value: dict[str, Any]) -> tuple[str | None, str]:
     """Name and language; a language that is not told means all of them."""
