@@ -61,6 +61,71 @@ class BenchStore:
         position: int = await self._pool.fetchval(self.LSN)
         return position
 
+    # Recipients at random: as in life, what is due together is not stored together.
+    BACKLOG: Final = """
+        insert into waemitter.outbox_messages (recipient, message_type, payload, available_at)
+        select '+1' || (2000000000 + (random() * 1e9)::bigint), 'text', '{"text": {"body": "Hello"}}',
+               clock_timestamp() - interval '1 hour'
+        from generate_series(1, $1::integer)
+    """
+
+    async def backlog(self, messages: int) -> None:
+        """Messages to strangers, due for an hour."""
+        await self._pool.execute(self.BACKLOG, messages)
+
+    HISTORY: Final = """
+        insert into waemitter.outbox_messages (recipient, message_type, payload, status, available_at, attempts, claimed_at,
+                                               sent_at, whatsapp_message_id, token)
+        select '+1' || (2000000000 + n), 'text', '{"text": {"body": "Hello"}}', 'sent', null, 1, now() - interval '1 hour',
+               now() - interval '1 hour', 'wamid.' || n, n
+        from generate_series(1, $1::integer) n
+    """
+
+    async def history(self, messages: int) -> None:
+        """Messages that were sent an hour ago."""
+        await self._pool.execute(self.HISTORY, messages)
+
+    ONE_LANE: Final = """
+        insert into waemitter.outbox_messages (recipient, message_type, payload, available_at)
+        select '+14155550123', 'text', '{"text": {"body": "Hello"}}', clock_timestamp() - interval '1 day'
+        from generate_series(1, $1::integer)
+    """
+
+    async def one_lane(self, messages: int) -> None:
+        """Messages to one recipient, due before all others."""
+        await self._pool.execute(self.ONE_LANE, messages)
+
+    SET_LIMIT: Final = (
+        "update waemitter.channels set messages_per_second = $1 where name = 'default'"
+    )
+
+    async def set_limit(self, limit: float) -> None:
+        await self._pool.execute(self.SET_LIMIT, limit)
+
+    CLAIM: Final = """
+        select message_id, token
+        from waemitter.claim_messages(channel => 'default', max_rows => $1, lease => '15 s', horizon => '0.2 s',
+                                      grace => '60 s', policy => 'retry', retries => 5)
+    """
+
+    async def claim(self, limit: int) -> list[tuple[int, int]]:
+        """Ids and tokens, as a daemon would get them."""
+        records = await self._pool.fetch(self.CLAIM, limit)
+        return [(record[0], record[1]) for record in records if record[0] is not None]
+
+    SETTLE: Final = """
+        select woken from waemitter.settle_messages(
+          ids => $1::bigint[], tokens => $2::bigint[], outcomes => array_fill('sent'::text, array[$3::integer]),
+          wamids => array(select 'wamid.' || id from unnest($1::bigint[]) id),
+          delays => array_fill(null::float8, array[$3::integer]), codes => array_fill(null::integer, array[$3::integer]),
+          reasons => array_fill(null::text, array[$3::integer]))
+    """
+
+    async def settle(self, claimed: Sequence[tuple[int, int]]) -> None:
+        """All of them were sent."""
+        ids, tokens = [id_ for id_, _ in claimed], [token for _, token in claimed]
+        await self._pool.execute(self.SETTLE, ids, tokens, len(ids))
+
     WAITING: Final = """
         select exists (select from waemitter.outbox_messages where available_at is not null and channel = coalesce($1, channel))
     """
