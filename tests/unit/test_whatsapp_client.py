@@ -9,9 +9,11 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
 from aioresponses import aioresponses
 from typing_extensions import override
 
+from tests.support import eventually
 from waemitter.whatsapp.client import GraphClient, open_session
 from waemitter.whatsapp.errors import ErrorClass, Refused
 from waemitter.whatsapp.health import Health
@@ -391,6 +393,42 @@ async def test_whatever_fails_before_there_is_a_connection_sent_nothing(error):
         reply = await graph.send(BODY)
     assert isinstance(reply, NotSent)
     assert reply.reason.startswith(type(error).__name__)
+
+
+async def lent(connection: Connection) -> None:
+    """Nothing happens to it."""
+
+
+async def closing(connection: Connection) -> None:
+    assert connection.transport is not None
+    connection.transport.close()
+
+
+async def closed(connection: Connection) -> None:
+    await closing(connection)
+    await eventually(lambda: connection.transport is None)
+
+
+@pytest.mark.parametrize(
+    ("fate", "kind"), [(lent, Answered), (closing, NotSent), (closed, NotSent)]
+)
+async def test_a_connection_that_closed_before_the_write_sent_nothing(fate, kind):
+    class Lending(aiohttp.TCPConnector):
+        @override
+        async def connect(self, *arguments: Any) -> Connection:
+            connection = await super().connect(*arguments)
+            await fate(connection)
+            return connection
+
+    async with (
+        talking(says(response()), session=aiohttp.ClientSession(connector=Lending())) as (
+            peer,
+            graph,
+        ),
+    ):
+        reply = await graph.send(BODY)
+    assert isinstance(reply, kind)
+    assert len(peer.requests) == (kind is Answered)
 
 
 async def test_a_provisional_response_is_not_the_answer():

@@ -23,7 +23,7 @@ _INFORMATIONAL: Final = range(100, 200)
 
 
 class NotConnected(Exception):
-    """There was no connection, so no byte of the request left; the cause is aiohttp's."""
+    """There was no connection, or none any more, so no byte of the request left; the cause is aiohttp's."""
 
 
 class Broken(Exception):
@@ -84,8 +84,9 @@ class Wire:
         self, connection: aiohttp.connector.Connection, body: bytes, deadline: float
     ) -> Response:
         protocol = connection.protocol
-        if protocol is None or protocol.transport is None:  # closed since it was lent
-            raise aiohttp.ServerDisconnectedError
+        if protocol is None or protocol.transport is None or protocol.transport.is_closing():
+            # closed since it was lent: a write would go nowhere
+            raise NotConnected from aiohttp.ServerDisconnectedError()
         async with asyncio.timeout_at(deadline):
             protocol.set_response_params(read_until_eof=True)
             protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
