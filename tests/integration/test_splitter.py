@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import orjson
 import pytest
 
 from tests.inbox_bench import LEASE, Bench, opened, status, webhook
+from tests.support import eventually
 from waemitter.db.embedded import EmbeddedPostgres
 from waemitter.errors import DatabaseUnreachable
 from waemitter.inbox.splitter import AT_ONCE
@@ -155,6 +157,38 @@ async def test_a_batch_that_a_daemon_died_with_is_worked_on_again(bench: Bench) 
     await bench.pool.execute("update waemitter.webhook_logs set available_at = now()")
     await bench.split()
     assert await bench.status_of(echo.message_id) == "sent"
+
+
+async def test_a_batch_is_kept_for_as_long_as_it_is_worked_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waemitter.inbox.splitter.LEASE", datetime.timedelta(milliseconds=30))
+    await bench.journal(webhook(status("sent", await bench.message())))
+    (row,) = (await bench.splitter.claim(1)).rows
+    leases = "select available_at from waemitter.webhook_logs where id = $1"
+    first = await bench.pool.fetchval(leases, row[0].id)
+
+    async def renewed() -> bool:
+        return bool(await bench.pool.fetchval(leases, row[0].id) > first)
+
+    condition: Callable[[], Awaitable[bool] | bool] = renewed
+
+    async with bench.pool.acquire() as other:
+        async with other.transaction():  # the work stands still behind this lock
+            await other.execute("lock table waemitter.parked_statuses, waemitter.outbox_messages")
+            working = asyncio.create_task(bench.splitter.work(row))
+            await eventually(condition)
+        await working
+    assert await bench.unprocessed() == 0
+
+
+async def test_a_lease_is_not_brought_back_once_its_webhook_is_done(bench: Bench) -> None:
+    await bench.journal(webhook(status("sent", None)))
+    (row,) = (await bench.splitter.claim(1)).rows
+    await bench.splitter.work(row)
+    await bench.inbox.renew([row[0].id], lease=LEASE)
+    assert not (await bench.splitter.claim(1)).rows
+    assert await bench.inbox.next_due() is None
 
 
 async def test_without_a_database_the_batch_waits_for_its_lease(

@@ -5,6 +5,8 @@ is several, and its last has the end. If some item cannot be handled, the batch 
 stands alone: it becomes a dead letter, and none of its neighbours feels it.
 """
 
+import asyncio
+import contextlib
 import datetime
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +23,9 @@ from waemitter.whatsapp.webhooks import Malformed, NotJson, parse
 
 BATCH: Final = 100  # webhooks in one claim
 AT_ONCE: Final = 300  # items in one transaction
-LEASE: Final = datetime.timedelta(seconds=60)
+LEASE: Final = datetime.timedelta(
+    seconds=15
+)  # a dead daemon's batch holds back whatever waits for a status
 TRIES: Final = 3
 RETRY_DELAY: Final = datetime.timedelta(seconds=30)
 MOST_KNOWN: Final = 10_000  # numbers that are remembered as known: only an attacker has more
@@ -72,6 +76,19 @@ class Splitter:
         """A batch that was not started is due again when its lease ends; a worker starts each at once."""
 
     async def work(self, row: Sequence[Webhook]) -> None:
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(self._renew([webhook.id for webhook in row]))
+            await self._work(row)
+            renewing.cancel()
+
+    async def _renew(self, ids: Sequence[int]) -> None:
+        """Keep the batch for as long as it is worked on."""
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)
+            with contextlib.suppress(DatabaseUnreachable):  # the work itself will say so
+                await self._store.renew(ids, lease=LEASE)
+
+    async def _work(self, row: Sequence[Webhook]) -> None:
         try:
             await self._work_on(row)
         except DatabaseUnreachable as error:
@@ -83,7 +100,7 @@ class Splitter:
                 await self._fail(row[0], error)
             else:
                 for webhook in row:
-                    await self.work([webhook])
+                    await self._work([webhook])
 
     async def _work_on(self, webhooks: Sequence[Webhook]) -> None:
         started = self._clock()

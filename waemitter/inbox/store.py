@@ -118,6 +118,18 @@ class InboxStore:
             records = await self._pool.fetch(self.CLAIM, limit, lease)
         return [Webhook(*record) for record in sorted(records, key=itemgetter(0))]
 
+    RENEW: Final = """
+        with held as materialized (
+          select id from waemitter.webhook_logs where id = any ($1) and available_at is not null
+          order by id for no key update skip locked)
+        update waemitter.webhook_logs l set available_at = clock_timestamp() + $2 from held where l.id = held.id
+    """
+
+    async def renew(self, ids: Sequence[int], *, lease: datetime.timedelta) -> None:
+        """Prolong the leases of webhooks that are still worked on; those that are done just now are left alone."""
+        with outages():
+            await self._pool.execute(self.RENEW, ids, lease)
+
     NEXT_DUE: Final = """
         select extract(epoch from min(available_at) - clock_timestamp())::float8 from waemitter.webhook_logs
         where available_at is not null
