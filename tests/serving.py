@@ -103,7 +103,7 @@ class Site:
 async def serving(  # noqa: PLR0913 each test turns one of them
     *,
     app_secrets: Sequence[str] = (SECRET,),
-    verify_token: str | None = VERIFY_TOKEN,
+    verify_tokens: Sequence[str] = (VERIFY_TOKEN,),
     probes: Sequence[Callable[[], Component]] = (),
     stopping: Callable[[], bool] = lambda: False,
     read_timeout: float = 10,
@@ -119,7 +119,7 @@ async def serving(  # noqa: PLR0913 each test turns one of them
         journal = MemoryJournal()
         receiver = WebhookReceiver(
             app_secrets=app_secrets,
-            verify_token=verify_token,
+            verify_tokens=verify_tokens,
             journal=journal,
             events=observed.events,
             read_timeout=read_timeout,

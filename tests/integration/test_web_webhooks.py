@@ -66,11 +66,20 @@ async def test_a_handshake_that_is_not_ours_is_forbidden(site, change):
 
 async def test_without_a_verify_token_the_log_says_what_to_set():
     async with (
-        serving(verify_token=None) as site,
+        serving(verify_tokens=()) as site,
         site.client.get(PATH, params=HANDSHAKE | {"hub.verify_token": ""}) as response,
     ):
         await assert_refused(site, response, 403, "no_verify_token")
         assert "WHATSAPP_VERIFY_TOKEN" in site.observed.text()
+
+
+@pytest.mark.parametrize("token", ["first", "second"])
+async def test_each_channel_may_have_a_verify_token_of_its_own(token):
+    async with (
+        serving(verify_tokens=("first", "second")) as site,
+        site.client.get(PATH, params=HANDSHAKE | {"hub.verify_token": token}) as response,
+    ):
+        assert (response.status, await response.text()) == (200, "118")
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -293,6 +293,20 @@ def test_channel_tables_inherit_what_they_leave_out():
     assert (revealed(desk.access_token), desk.unconfirmed_policy) == ("t", "retry")
 
 
+def test_a_channel_may_have_a_verify_token_of_its_own(tmp_path):
+    (tmp_path / "desk").write_text("d\n")
+    write(
+        "[[channels]]\nname = 'shop'\nverify_token_env = 'SHOP_VERIFY'\n"
+        "[[channels]]\nname = 'desk'\nverify_token_file = 'desk'\n"
+        "[[channels]]\nname = 'lost'\nverify_token_env = 'LOST_VERIFY'\n"
+        "[[channels]]\nname = 'rest'\n"
+    )
+    channels = settings({"SHOP_VERIFY": "s", "WHATSAPP_VERIFY_TOKEN": "t"}).channels
+    assert [each.verify_token and revealed(each.verify_token) for each in channels] == [
+        *("s", "d", None, "t")
+    ]
+
+
 def test_a_channel_never_borrows_a_token_for_the_one_it_names():
     write(CHANNELS)
     found = settings({"WHATSAPP_ACCESS_TOKEN": "t", "PGHOST": "h"})

@@ -49,7 +49,11 @@ def test_an_empty_secret_proves_nothing():
 
 
 def test_handshake_answers_with_the_challenge():
-    assert handshake(ASKED, "tokén") == "1158201444"
+    assert handshake(ASKED, ["tokén"]) == "1158201444"
+
+
+def test_any_of_several_apps_may_register_the_address():
+    assert handshake(ASKED, ["another", "tokén", "third"]) == "1158201444"
 
 
 @pytest.mark.parametrize(
@@ -63,10 +67,10 @@ def test_handshake_answers_with_the_challenge():
     ],
 )
 def test_handshake_refuses_strangers(change, token):
-    assert handshake(ASKED | change, token) is None
+    assert handshake(ASKED | change, [token]) is None
 
 
 @pytest.mark.parametrize("absent", ASKED)
 def test_handshake_needs_every_key(absent):
     query = {key: value for key, value in ASKED.items() if key != absent}
-    assert handshake(query, "tokén") is None
+    assert handshake(query, ["tokén"]) is None

@@ -73,7 +73,7 @@ class Receiver:
             journal=self._journal,
             events=shared.events,
             app_secrets=self._app_secrets(),
-            verify_token=secret(shared.settings.whatsapp.verify_token),
+            verify_tokens=self._verify_tokens(),
         )
         health = Health(
             version=__version__,
@@ -130,6 +130,12 @@ class Receiver:
         for channel in settings.channels:
             found += channel.app_secrets
         return tuple(dict.fromkeys(each.get_secret_value() for each in found))
+
+    def _verify_tokens(self) -> Sequence[str]:
+        settings = self._shared.settings
+        found = [secret(settings.whatsapp.verify_token)]
+        found += [secret(channel.verify_token) for channel in settings.channels]
+        return tuple(dict.fromkeys(token for token in found if token))
 
     def _database(self) -> Component:
         away = self._shared.events.database_away

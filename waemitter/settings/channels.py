@@ -16,7 +16,7 @@ from waemitter.settings.complaints import complaint, rule
 from waemitter.settings.findings import Findings, Found
 from waemitter.settings.model import Settings
 from waemitter.settings.sending import ChannelSettings, ChannelTable
-from waemitter.settings.values import Secrets, Token
+from waemitter.settings.values import Secret, Secrets, Token
 
 # Where a channel takes from what its table leaves out.
 FALLBACKS: Final[Mapping[str, str]] = MappingProxyType(
@@ -24,6 +24,7 @@ FALLBACKS: Final[Mapping[str, str]] = MappingProxyType(
         "phone_number_id": "whatsapp.phone_number_id",
         "access_token": "whatsapp.access_token",
         "app_secrets": "whatsapp.app_secrets",
+        "verify_token": "whatsapp.verify_token",
         "messages_per_second": "channel.messages_per_second",
         "pair_seconds": "channel.pair_seconds",
         "pair_burst": "channel.pair_burst",
@@ -33,9 +34,13 @@ FALLBACKS: Final[Mapping[str, str]] = MappingProxyType(
 )
 _KEYS: Final = frozenset(entry.key for entry in CHANNEL_ENTRIES)
 _SECRETS: Final[Mapping[str, TypeAdapter[Any]]] = MappingProxyType(
-    {"access_token": TypeAdapter(Token), "app_secrets": TypeAdapter(Secrets)}
+    {
+        "access_token": TypeAdapter(Token),
+        "app_secrets": TypeAdapter(Secrets),
+        "verify_token": TypeAdapter(Secret),
+    }
 )
-_ABSENT: Final = MappingProxyType({"access_token": None, "app_secrets": ()})
+_ABSENT: Final = MappingProxyType({"access_token": None, "app_secrets": (), "verify_token": None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class ChannelTables:
         own = table.model_dump(include=set(FALLBACKS), exclude_none=True)
         own |= self._secret(f"{where}.access_token", table, "access_token", findings)
         own |= self._secret(f"{where}.app_secret", table, "app_secrets", findings)
+        own |= self._secret(f"{where}.verify_token", table, "verify_token", findings)
         return _completed(table.name, own, settings, access_token_env=table.access_token_env)
 
     def _secret(

@@ -198,6 +198,8 @@ class ChannelTable(Group):
     access_token_file: Path | None = setting(None, "The file that holds the token.")
     app_secret_env: str | None = setting(None, "The variable that holds the app's secrets.")
     app_secret_file: Path | None = setting(None, "The file that holds the app's secrets.")
+    verify_token_env: str | None = setting(None, "The variable that holds the verify token.")
+    verify_token_file: Path | None = setting(None, "The file that holds the verify token.")
     messages_per_second: float | None = setting(
         None, "As `channel.messages_per_second`.", ge=0, allow_inf_nan=False
     )
@@ -219,6 +221,7 @@ class ChannelSettings(Group):
     access_token_env: str
     access_token: Token | None
     app_secrets: tuple[SecretStr, ...]
+    verify_token: Secret | None
     messages_per_second: float | None
     pair_seconds: float | None
     pair_burst: int | None

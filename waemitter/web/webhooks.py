@@ -70,22 +70,23 @@ class _Rejected(Exception):
 class WebhookReceiver:
     """Handles both methods of the webhook's address.
 
-    `app_secrets`: any of them may have signed; without one, no POST is accepted. `verify_token`:
-    what was typed into the app's dashboard; without it, no handshake is. `read_timeout`: seconds; `most_arriving`: bytes.
+    `app_secrets`: any of them may have signed; without one, no POST is accepted. `verify_tokens`:
+    what was typed into the apps' dashboards, any of them; without one, no handshake is accepted.
+    `read_timeout`: seconds; `most_arriving`: bytes.
     """
 
     def __init__(
         self,
         *,
         app_secrets: Sequence[str],
-        verify_token: str | None,
+        verify_tokens: Sequence[str],
         journal: Journal,
         events: Events,
         read_timeout: float = READ_TIMEOUT,
         most_arriving: int = MOST_ARRIVING,
     ) -> None:
         self._app_secrets = tuple(secret for secret in app_secrets if secret)
-        self._verify_token = verify_token
+        self._verify_tokens = tuple(token for token in verify_tokens if token)
         self._journal = journal
         self._events = events
         self._read_timeout = read_timeout
@@ -94,9 +95,9 @@ class WebhookReceiver:
 
     async def verify(self, request: web.Request) -> web.Response:
         """Answer Meta's GET: the challenge as plain text, or a 403."""
-        if not self._verify_token:
+        if not self._verify_tokens:
             return self._refuse(_Rejected("no_verify_token"))
-        challenge = signature.handshake(request.query, self._verify_token)
+        challenge = signature.handshake(request.query, self._verify_tokens)
         if challenge is None:
             return self._refuse(_Rejected("handshake_refused"))
         self._events.webhook_verified(source=SOURCE)

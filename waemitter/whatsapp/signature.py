@@ -5,7 +5,7 @@ was parsed and written again has another signature, so verify before anything el
 """
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _PREFIX = "sha256="
 
@@ -33,14 +33,14 @@ def verify(secrets: Sequence[str], raw: bytes, header: str | None) -> bool:
     return matched
 
 
-def handshake(query: Mapping[str, str], verify_token: str) -> str | None:
+def handshake(query: Mapping[str, str], verify_tokens: Iterable[str]) -> str | None:
     """Return the challenge to answer with, or None to refuse the subscription with a 403.
 
-    Meta asks once, by GET, with the verify token that was typed into the app's dashboard.
+    Meta asks once, by GET, with the verify token that was typed into the app's dashboard. Several
+    apps may come to one address: each with a token of its own, none of which is empty.
     """
-    if query.get("hub.mode") != "subscribe" or not verify_token:
-        return None
     claimed = query.get("hub.verify_token", "").encode(errors="replace")
-    if not hmac.compare_digest(claimed, verify_token.encode()):
-        return None
-    return query.get("hub.challenge")
+    matched = False
+    for token in verify_tokens:
+        matched |= hmac.compare_digest(claimed, token.encode()) and token != ""
+    return query.get("hub.challenge") if matched and query.get("hub.mode") == "subscribe" else None
