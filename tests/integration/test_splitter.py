@@ -13,7 +13,7 @@ from tests.inbox_bench import LEASE, Bench, opened, status, webhook
 from tests.support import eventually
 from waemitter.db.embedded import EmbeddedPostgres
 from waemitter.errors import DatabaseUnreachable
-from waemitter.inbox.splitter import AT_ONCE
+from waemitter.inbox.splitter import AT_ONCE, TRIES
 from waemitter.outbox.store import OutboxStore
 from waemitter.whatsapp.webhooks import Status, parse
 
@@ -191,14 +191,47 @@ async def test_a_lease_is_not_brought_back_once_its_webhook_is_done(bench: Bench
     assert await bench.inbox.next_due() is None
 
 
-async def test_without_a_database_the_batch_waits_for_its_lease(
+async def test_what_an_outage_came_between_is_worked_on_as_soon_as_it_is_over(
     own_postgres: EmbeddedPostgres,
 ) -> None:
     async with opened(own_postgres.dsn("waemitter")) as bench:
-        await bench.journal(webhook(status("sent", None)))
+        echo = await bench.message()
+        await bench.journal(webhook(status("sent", echo)), webhook(status("delivered", echo)))
         (row,) = (await bench.splitter.claim(1)).rows
         await asyncio.to_thread(own_postgres.stop, "immediate")
         await bench.splitter.work(row)
         assert bench.observed.events.database_away
         with pytest.raises(DatabaseUnreachable):
-            await bench.inbox.next_due()
+            await bench.splitter.claim(1)
+        await asyncio.to_thread(own_postgres.start)
+        await bench.split()
+        assert await bench.status_of(echo.message_id) == "delivered"
+        assert await bench.unprocessed() == 0
+
+
+async def test_a_lease_that_another_daemon_has_by_now_is_not_given_back(bench: Bench) -> None:
+    await bench.journal(webhook(status("sent", None)))
+    (mine,) = (await bench.splitter.claim(1)).rows
+    await bench.pool.execute("update waemitter.webhook_logs set available_at = now()")
+    (others,) = (await bench.splitter.claim(1)).rows
+    assert others[0].id == mine[0].id
+    await bench.inbox.give_back({mine[0].id: mine[0].attempts})
+    assert not (await bench.splitter.claim(1)).rows
+    await bench.inbox.give_back({others[0].id: others[0].attempts})
+    assert (await bench.splitter.claim(1)).rows
+
+
+async def test_a_webhook_that_brings_the_database_down_waits_for_its_lease(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise DatabaseUnreachable("the database is away")
+
+    await bench.journal(webhook(status("sent", None)))
+    monkeypatch.setattr(bench.splitter._effects, "apply", away)
+    claims = 0
+    while rows := (await bench.splitter.claim(1)).rows:
+        claims += 1
+        await bench.splitter.work(rows[0])
+    assert claims == TRIES + 1
+    assert await bench.unprocessed() == 1

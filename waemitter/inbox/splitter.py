@@ -62,10 +62,14 @@ class Splitter:
         self._parked = parked
         self._reserve = reserve
         self._meter: Final = InboundMeter()
+        self._owed: Final = dict[
+            int, int
+        ]()  # webhooks that an outage kept us from, with their attempts
         self._clock = clock
 
     async def claim(self, limit: int) -> Claim[Sequence[Webhook]]:
         del limit  # one batch at a time; its size is the statement's
+        await self._give_back()
         webhooks = await self._store.claim(BATCH, lease=LEASE)
         self._events.database_back()
         if webhooks:
@@ -81,6 +85,15 @@ class Splitter:
             await self._work(row)
             renewing.cancel()
 
+    async def _give_back(self) -> None:
+        """What an outage came between is due at once: its lease would be a minute's wait for nothing.
+
+        Not one that was tried so often: if it is what brings the database down, it shall not do so again and again.
+        """
+        if mine := {each: n for each, n in self._owed.items() if n <= TRIES}:
+            await self._store.give_back(mine)
+        self._owed.clear()
+
     async def _renew(self, ids: Sequence[int]) -> None:
         """Keep the batch for as long as it is worked on."""
         while True:
@@ -92,9 +105,8 @@ class Splitter:
         try:
             await self._work_on(row)
         except DatabaseUnreachable as error:
-            self._events.database_lost(
-                error=str(error)
-            )  # the lease ends, and some daemon does it again
+            self._events.database_lost(error=str(error))
+            self._owed.update({webhook.id: webhook.attempts for webhook in row})
         except Exception as error:  # noqa: BLE001 whatever a body can cause, its neighbours must not feel it
             if len(row) == 1:
                 await self._fail(row[0], error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import itemgetter
@@ -140,6 +140,19 @@ class InboxStore:
         with outages():
             seconds: float | None = await self._pool.fetchval(self.NEXT_DUE)
         return seconds
+
+    GIVE_BACK: Final = """
+        with mine as materialized (
+          select l.id from waemitter.webhook_logs l
+          join unnest($1::bigint[], $2::smallint[]) as g (id, attempts) on l.id = g.id and l.attempts = g.attempts
+          where l.available_at is not null order by l.id for no key update of l)
+        update waemitter.webhook_logs l set available_at = clock_timestamp() from mine where l.id = mine.id
+    """
+
+    async def give_back(self, webhooks: Mapping[int, int]) -> None:
+        """End our leases: ids, with the attempt that each was leased as; one that another daemon has by now stays its own."""
+        with outages():
+            await self._pool.execute(self.GIVE_BACK, list(webhooks), list(webhooks.values()))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
