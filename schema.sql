@@ -2782,6 +2782,21 @@ begin
   return next;
 end $$;
 
+-- A handler of the application's own, a function from jsonb to jsonb, answers a turn, with the rights of whoever calls.
+create or replace function waemitter.answer_turn(handler text, turn jsonb) returns jsonb language plpgsql as $$
+declare
+  called text := (select format('select %I.%I($1)', n.nspname, p.proname) from pg_catalog.pg_proc p
+                  join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                  where p.oid = to_regprocedure(handler || '(jsonb)'));
+  answer jsonb;
+begin
+  if called is null then
+    raise undefined_function using message = format('there is no function %s(jsonb)', handler);
+  end if;
+  execute called into answer using turn;
+  return answer;
+end $$;
+
 -- Forget keys, a batch at a time. Meta delivers again for seven days: nothing younger than eight is ever forgotten.
 create or replace function waemitter.purge_webhook_keys(older_than interval default '8 days', max_rows integer default 10000)
 returns integer language sql as $$

@@ -329,10 +329,9 @@ def test_a_daemon_is_told_what_it_needs_and_a_dry_run_needs_the_database_alone()
     assert missing_to_run(settings({"ENABLE_WA_SEND": "false", "PGHOST": "h"})) == ()
 
 
-def test_routes_and_agents_are_kept_as_written():
-    write("[[routes]]\nname = 'menu'\n[agents.assistant]\nmodel = 'm'\n")
+def test_agents_are_kept_as_written():
+    write("[agents.assistant]\nmodel = 'm'\n")
 
-    assert settings().routes == ({"name": "menu"},)
     assert settings().agents == {"assistant": {"model": "m"}}
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from waemitter import __version__
-from waemitter.cli import campaign, channels, dlq, keys, media, optout, outbox, schema
+from waemitter.cli import campaign, channels, dlq, keys, media, optout, outbox, route, schema
 from waemitter.cli.bench import bench
 from waemitter.cli.check import check
 from waemitter.cli.demo import run_demo
@@ -34,6 +34,7 @@ app.add_typer(outbox.app, name="outbox")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(channels.app, name="channels")
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(route.app, name="route")
 app.add_typer(keys.app, name="keys")
 app.add_typer(media.app, name="media")
 app.command()(simulate)

@@ -6,17 +6,20 @@ from waemitter.settings.durations import format_duration, parse_duration
 from waemitter.settings.findings import InvalidSettings
 from waemitter.settings.loading import Loaded, load
 from waemitter.settings.model import Settings
+from waemitter.settings.routes import Answering, RouteSettings
 from waemitter.settings.sending import ChannelSettings
 from waemitter.settings.values import ApiKey, Dsn
 
 __all__ = [
     "ENTRIES",
+    "Answering",
     "ApiKey",
     "ChannelSettings",
     "Dsn",
     "Entry",
     "InvalidSettings",
     "Loaded",
+    "RouteSettings",
     "Settings",
     "format_duration",
     "load",

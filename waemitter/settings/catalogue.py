@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from waemitter.settings.metadata import Group, Kind
 from waemitter.settings.model import Settings
+from waemitter.settings.routes import RouteTable, VariantTable
 from waemitter.settings.sending import ChannelTable
 
 
@@ -100,6 +101,8 @@ ENTRIES: Final = tuple(_entries(Settings))
 BY_NAME: Final[Mapping[str, Entry]] = types.MappingProxyType({each.name: each for each in ENTRIES})
 TABLES: Final = tuple(dict.fromkeys(each.table for each in ENTRIES if each.table))
 CHANNEL_ENTRIES: Final = tuple(_entries(ChannelTable, table="channels"))
+ROUTE_ENTRIES: Final = tuple(_entries(RouteTable, table="routes"))
+VARIANT_ENTRIES: Final = tuple(_entries(VariantTable, table="routes.variants"))
 
 
 def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:

@@ -18,6 +18,8 @@ from waemitter.settings.environment import read_environment
 from waemitter.settings.file import find_file, read_file
 from waemitter.settings.findings import Findings, Found, InvalidSettings
 from waemitter.settings.model import Settings
+from waemitter.settings.routes import RouteSettings
+from waemitter.settings.routing import RouteTables
 from waemitter.settings.values import phone_number_id_of
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -65,13 +67,17 @@ def load(
             origins |= channel_origins(channels, tables, origins)
     else:
         channels = (default_channel(settings),)
+    agents = collections.get("agents", {})
+    routes: tuple[RouteSettings, ...] = ()
+    if file is not None and collections.get("routes"):
+        routes = RouteTables(file, collections["routes"], environ, tuple(agents)).resolve(findings)
     if findings.problems:
         raise InvalidSettings(tuple(dict.fromkeys(findings.problems)))
     settings = settings.model_copy(
         update={
             "channels": channels,
-            "routes": tuple(collections.get("routes", ())),
-            "agents": collections.get("agents", {}),
+            "routes": routes,
+            "agents": agents,
         }
     )
     return Loaded(settings, MappingProxyType(origins), MappingProxyType(findings.unused), file)

@@ -32,6 +32,7 @@ from waemitter.settings.receiving import (
     TurnsSettings,
     silenced,
 )
+from waemitter.settings.routes import RouteSettings
 from waemitter.settings.sending import (
     ChannelLimits,
     ChannelSettings,
@@ -90,9 +91,7 @@ class Settings(Group):
     channels: tuple[ChannelSettings, ...] = Field(
         default=(), description="The numbers to send from; `load` finds at least one."
     )
-    routes: tuple[dict[str, Any], ...] = Field(
-        default=(), repr=False, description="`[[routes]]`, as written."
-    )
+    routes: tuple[RouteSettings, ...] = Field(default=(), repr=False, description="`[[routes]]`.")
     agents: dict[str, dict[str, Any]] = Field(
         default_factory=dict, repr=False, description="`[agents.*]`, as written."
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from waemitter.inbox.optout_words import LANGUAGES
+from waemitter.inbox.windows import Window
 from waemitter.settings.durations import Duration, Durations, split_list
 from waemitter.settings.metadata import Group, Kind, setting
 from waemitter.settings.values import Secret, Token, Url, lowered
@@ -89,6 +90,16 @@ class InboxSettings(Group):
         later=True,
         gt=0,
     )
+
+    @property
+    def window(self) -> Window:
+        """That of routes without one of their own."""
+        return Window(
+            mode=self.buffer_mode,
+            duration=self.buffer_duration,
+            max_size=self.buffer_max_size,
+            max_age=self.buffer_max_age,
+        )
 
 
 class OptOutSettings(Group):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from waemitter.settings.catalogue import CHANNEL_ENTRIES, ENTRIES, TABLES, Entry
+from waemitter.settings.catalogue import CHANNEL_ENTRIES, ENTRIES, ROUTE_ENTRIES, TABLES, Entry
 from waemitter.settings.model import Settings
 from waemitter.settings.report import UNSET, as_text
 
@@ -72,8 +72,16 @@ access_token_file = "/run/secrets/support_token"
 
 """
 
+_ROUTES: Final = """
+## Routes: `[[routes]]`
+
+Which turns a route takes, and who answers them; [routes](routes.md) explains them, with an example. A route with
+`[[routes.variants]]` has its handler's keys in those, beside `name` and `weight`.
+
+"""
+
 _TAIL: Final = """
-## Routes and agents: `[[routes]]` and `[agents.<name>]`
+## Agents: `[agents.<name>]`
 
 *No effect yet.* The tables are accepted as they are; that they are tables is all that is checked.
 """
@@ -81,7 +89,17 @@ _TAIL: Final = """
 
 def render_reference() -> str:
     """Write the whole page, in Markdown."""
-    return "".join([_HEAD, *_groups(), _CHANNELS, *_channel_table(), _TAIL])
+    return "".join(
+        [
+            _HEAD,
+            *_groups(),
+            _CHANNELS,
+            *_keys(CHANNEL_ENTRIES),
+            _ROUTES,
+            *_keys(ROUTE_ENTRIES),
+            _TAIL,
+        ]
+    )
 
 
 def _groups() -> Iterator[str]:
@@ -121,8 +139,8 @@ def _unit(suffix: str) -> str:
     return {"ms": ", in milliseconds", "h": ", in hours"}.get(suffix, "")
 
 
-def _channel_table() -> Iterator[str]:
+def _keys(entries: Iterable[Entry]) -> Iterator[str]:
     yield "| key | takes | |\n|---|---|---|\n"
-    for entry in CHANNEL_ENTRIES:
+    for entry in entries:
         later = " *No effect yet.*" if entry.later else ""
         yield f"| `{entry.key}` | {entry.kind} | {entry.description}{later} |\n"

@@ -30,7 +30,7 @@ class Row:
 
 
 def rows(loaded: Loaded) -> Iterator[Row]:
-    """Tell every setting, then what each `[[channels]]` table came to, then the raw tables."""
+    """Tell every setting, then what each `[[channels]]` table came to, then who answers for each route."""
     for entry in ENTRIES:
         table = getattr(loaded.settings, entry.table) if entry.table else loaded.settings
         yield _row(entry, entry.name, getattr(table, entry.key), loaded)
@@ -39,9 +39,11 @@ def rows(loaded: Loaded) -> Iterator[Row]:
             name = f"channels.{channel.name}.{key}"
             if name in loaded.origins:
                 yield _row(_entry_of(key), name, getattr(channel, key), loaded)
-    for name, tables in (("routes", loaded.settings.routes), ("agents", loaded.settings.agents)):
-        if tables:
-            yield Row(name, _counted(tables), len(tables), str(loaded.file), later=True)
+    for route in loaded.settings.routes:
+        kinds = [each.handler for each in route.answering]
+        yield Row(f"routes.{route.name}", ", ".join(kinds), kinds, str(loaded.file), later=False)
+    if agents := loaded.settings.agents:
+        yield Row("agents", _counted(agents), len(agents), str(loaded.file), later=True)
 
 
 def _counted(tables: Sized) -> str:
