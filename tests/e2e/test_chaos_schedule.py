@@ -1,0 +1,59 @@
+"""Daemons under a schedule of faults drawn from a seed; the ledger and the database are held against each other.
+
+`make chaos` runs it by hand, for longer: SEED, BLOWS and MESSAGES choose.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from contextlib import AsyncExitStack, suppress
+from typing import Final
+
+import pytest
+
+from tests.chaos.checker import complaints, gathered
+from tests.chaos.havoc import Havoc
+from tests.chaos.schedule import KINDS, drawn
+from tests.e2e.scene import Scene, until
+from waemitter.db.embedded import EmbeddedPostgres
+
+BLOWS: Final = int(os.environ.get("CHAOS_BLOWS") or len(KINDS))
+MESSAGES: Final = int(os.environ.get("CHAOS_MESSAGES") or 50 * BLOWS)
+WITHIN: Final = 120 + MESSAGES / 10  # seconds
+
+
+def test_a_schedule_is_its_seed_s_and_has_every_kind() -> None:
+    assert drawn(7) == drawn(7) != drawn(8)
+    assert {blow.kind for blow in drawn(7).blows} == set(KINDS)
+    assert {drawn(seed).daemons for seed in range(20)} == {1, 2, 3}
+    with pytest.raises(ValueError, match="fewer"):
+        drawn(7, blows=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * WITHIN + 20 * BLOWS)
+async def test_nothing_is_lost_doubled_hurried_or_stuck(
+    own_scene: Scene, own_postgres: EmbeddedPostgres
+) -> None:
+    schedule = drawn(int(os.environ.get("CHAOS_SEED") or secrets.randbelow(10**6)), blows=BLOWS)
+    print(f"\nseed {schedule.seed}: {schedule.daemons} daemons, {MESSAGES} messages")  # noqa: T201
+    for blow in schedule.blows:
+        print(f"  {blow.kind} (daemon {blow.victim}, {blow.lasts} s)")  # noqa: T201
+    async with AsyncExitStack() as stack:
+        havoc = Havoc(stack, own_scene, own_postgres, schedule)
+        await havoc.play(MESSAGES)
+
+        async def at_rest() -> bool:
+            return (await gathered(own_scene)).at_rest
+
+        with suppress(AssertionError):  # the complaints say more
+            await until(at_rest, within=WITHIN)
+        evidence = await gathered(own_scene)
+        await own_scene.close()
+
+    statuses = Counter(row["status"] for row in evidence.rows)
+    print(statuses, evidence.counts, evidence.report["faults"], evidence.report["webhooks"])  # noqa: T201
+    found = list(complaints(evidence, havoc))
+    assert not found, (f"seed {schedule.seed}", *found)
