@@ -89,6 +89,7 @@ create table if not exists waemitter.channels (
   quality             text,
   tier                text,
   statuses_seen_at    timestamptz,  -- a status webhook came in: what is unconfirmed can be reconciled
+  statuses_until      timestamptz,  -- the latest event that one told of, by Meta's clock: how far Meta has come
   created_at          timestamptz not null default now()
 );
 
@@ -1581,7 +1582,7 @@ as $$
 #variable_conflict use_column
 declare
   v_channel text := channel;
-  v_tat timestamptz; v_rate float8; v_paused timestamptz; v_channel_policy text; v_seen boolean;
+  v_tat timestamptz; v_rate float8; v_paused timestamptz; v_channel_policy text; v_seen boolean; v_told timestamptz;
   v_now timestamptz; v_token bigint; v_priority smallint; v_left integer; v_scan integer; v_tidied integer := 0;
   v_take bigint[]; v_due timestamptz[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
   v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
@@ -1595,8 +1596,9 @@ begin
   select b.tat, waemitter.send_rate(c.messages_per_second, b.throttle, b.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
          c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null,
+         case when c.statuses_seen_at > clock_timestamp() - least(grace, interval '15 seconds') then c.statuses_until end,
          nullif(c.pair_seconds, 0) * interval '1 second', (c.pair_burst - 1) * c.pair_seconds * interval '1 second'
-    into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_pair, v_pair_credit
+    into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_told, v_pair, v_pair_credit
     from waemitter.channel_buckets b join waemitter.channels c on c.name = b.channel
     where b.channel = v_channel for no key update of b skip locked;
   v_now := clock_timestamp();
@@ -1768,7 +1770,7 @@ begin
       end if;
       if cardinality(v_unconfirmed) > 0 then
         select g.held, g.again, g.waiting into v_held, v_again, v_waiting
-          from waemitter.end_graces(v_unconfirmed, v_now, grace, v_channel_policy, v_seen, retries) g;
+          from waemitter.end_graces(v_unconfirmed, v_now, grace, v_channel_policy, v_seen, v_told, retries) g;
         v_ended := v_ended || v_held;
         v_resent_n := v_resent_n + v_again;
         v_held_n := v_held_n + cardinality(v_held);
@@ -1896,10 +1898,12 @@ $$;
 -- The grace is over: no status webhook came. But silence proves something only while webhooks could come, and once all that did
 -- come have been worked on. Meta repeats what we did not take after waits that grow with the time for which it has failed: so
 -- attempts from before a gap get another grace, which begins when Meta has caught up: after its end, and once more its length
--- (ten minutes at the most), since a wait may be a little longer than all the time before it. Then `retry` sends once more, if attempts are left and this channel's statuses are known to reach us at all; else
+-- (ten minutes at the most), since a wait may be a little longer than all the time before it. And Meta may be late by itself: while
+-- statuses come in, and the latest event that they tell of (`told`; NULL = none came of late) lies before the end of the grace,
+-- it has not come so far yet (ten minutes at the most). Then `retry` sends once more, if attempts are left and this channel's statuses are known to reach us at all; else
 -- the row is held, and its lane goes on. Returns the ids of those held, how many are sent once more, how many wait on.
 create or replace function waemitter.end_graces(
-  ids bigint[], at timestamptz, grace interval, policy text, seen boolean, retries integer,
+  ids bigint[], at timestamptz, grace interval, policy text, seen boolean, told timestamptz, retries integer,
   out held bigint[], out again integer, out waiting integer
 ) language sql as $$
   with health as materialized (
@@ -1912,7 +1916,9 @@ create or replace function waemitter.end_graces(
     select o.id, seen and coalesce(o.unconfirmed_policy, policy) = 'retry'
                  and o.attempts <= coalesce(o.max_attempts, retries) as again,
            case when h.receiving is not true or h.unprocessed <= o.available_at then at + interval '1 second'
-                when o.claimed_at < h.since and h.caught_up > at then h.caught_up end as wait_until
+                when o.claimed_at < h.since and h.caught_up > at then h.caught_up
+                when end_graces.told < o.claimed_at + grace and at < o.claimed_at + grace + interval '10 minutes'
+                  then at + interval '1 second' end as wait_until
     from waemitter.outbox_messages o left join health h on true
     where o.id = any (ids) and o.status = 'unconfirmed' and o.available_at <= at
     order by o.id for no key update of o skip locked),
@@ -2410,11 +2416,15 @@ begin
     union all
     select id, was, was, jsonb_build_object('reason', 'two attempts were accepted', 'whatsapp_message_id', wamid) from doubled),
   seen as (
-    update waemitter.channels c set statuses_seen_at = clock_timestamp()
-    from (select name from waemitter.channels
-          where heard and name in (select channel from locked)
-            and (statuses_seen_at is null or statuses_seen_at < clock_timestamp() - interval '1 minute')
-          for no key update skip locked) s where c.name = s.name),
+    update waemitter.channels c
+    set statuses_seen_at = clock_timestamp(),
+        statuses_until = least(greatest(c.statuses_until, s.until), clock_timestamp())
+    from (select n.name, h.until
+          from (select l.channel, max(greatest(l.sent_at, l.delivered_at, l.read_at, l.failed_at)) as until
+                from locked l where heard group by 1) h
+          join waemitter.channels n on n.name = h.channel
+          where n.statuses_seen_at is null or n.statuses_seen_at < clock_timestamp() - interval '1 second'
+          for no key update of n skip locked) s where c.name = s.name),
   counted as (
     select f.word, case when f.id is null and f.rank > 0 and f.wamid <> '' then 'parked' when f.id is null then 'unknown' when m.id is not null and f.rank > m.had then 'applied' else 'stale' end as result,
            count(*) as n, count(distinct m.id) filter (where m.was = 'unconfirmed' and f.rank = m.rank) as resolved

@@ -198,6 +198,50 @@ async def test_the_first_daemon_ever_begins_without_a_gap(
     assert await health(outbox) == pytest.approx((0, 0, 0), abs=4)
 
 
+@pytest.mark.parametrize(
+    ("heard", "told", "claimed", "again"),
+    [
+        pytest.param(1, 150, 200, 0, id="Meta has not come so far"),
+        pytest.param(1, 130, 200, 1, id="Meta tells of what was later than the grace"),
+        pytest.param(20, 150, 200, 1, id="nothing has come of late"),
+        pytest.param(1, 650, 700, 1, id="not for ever"),
+    ],
+)
+async def test_while_meta_itself_is_late_silence_proves_nothing(
+    outbox: Outbox, heard: float, told: float, claimed: float, again: int
+) -> None:
+    await outbox.channel(statuses_seen_at=ago(heard), statuses_until=ago(told))
+    attempt = await unconfirmed(outbox, claimed=claimed)
+
+    assert (await outbox.claim()).resent == again
+
+    row = await outbox.row(attempt.id)
+    assert row["status"] == ("sending" if again else "unconfirmed")
+    assert again or row["available_at"] == around(1)
+
+
+async def test_how_far_meta_has_come_is_the_latest_event_of_any_status(outbox: Outbox) -> None:
+    await outbox.channel(statuses_seen_at=None)
+    first, second = [await outbox.put() for _ in range(2)]
+    attempts = {attempt.id: attempt for attempt in (await outbox.claim()).attempts}
+    until = "select extract(epoch from clock_timestamp() - statuses_until) from waemitter.channels"
+
+    await outbox.apply(
+        status("sent", attempts[first], wamid="wamid.1", at=ago(50)),
+        status("delivered", attempts[first], wamid="wamid.1", at=ago(30)),
+        status("sent", attempts[second], wamid="wamid.2", at=ago(40)),
+    )
+    assert float(await outbox.pool.fetchval(until)) == pytest.approx(30, abs=5)
+
+    await outbox.channel(statuses_seen_at=ago(2))
+    await outbox.apply(status("read", attempts[second], wamid="wamid.2", at=ago(90)))
+    assert float(await outbox.pool.fetchval(until)) == pytest.approx(30, abs=5)
+
+    await outbox.channel(statuses_seen_at=ago(2))
+    await outbox.apply(status("read", attempts[first], wamid="wamid.1", at=ahead(500)))
+    assert float(await outbox.pool.fetchval(until)) == pytest.approx(0, abs=5)
+
+
 async def test_on_a_channel_without_statuses_retry_is_hold(outbox: Outbox) -> None:
     await outbox.channel(statuses_seen_at=None)
     await unconfirmed(outbox)
