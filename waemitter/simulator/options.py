@@ -182,6 +182,13 @@ class Options:
     media_url_seconds: float = field(
         default=300.0, metadata=_says("seconds a media download address lives")
     )
+    model_latency: float = field(
+        default=0.0, metadata=_says("seconds until the language model answers")
+    )
+    model_reply: str = field(
+        default="You wrote: {text}",
+        metadata=_says("what it answers without a script; {text} is the last message it was shown"),
+    )
     health: Health = field(default="AVAILABLE", metadata=_says("can_send_message in health_status"))
     seed: int | None = field(
         default=None, metadata=_says("makes faults and delays repeatable; ids stay unique")

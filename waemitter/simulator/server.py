@@ -12,6 +12,7 @@ from aiohttp import web
 from waemitter.simulator.control import Control
 from waemitter.simulator.graph import Graph
 from waemitter.simulator.ledger import Ledger
+from waemitter.simulator.model import Model, ModelApi
 from waemitter.simulator.options import Options
 from waemitter.simulator.wire import Wire
 from waemitter.simulator.world import World
@@ -32,6 +33,7 @@ class Simulator:
 
     def __init__(self, options: Options | None = None) -> None:
         self._world = World(options or Options())
+        self.model = Model()
         self._closing = asyncio.Event()
         self._running = AsyncExitStack()
         self._port = 0
@@ -62,13 +64,19 @@ class Simulator:
         """What to use in place of `https://graph.facebook.com/v24.0`."""
         return f"{self.address}/{self.options.api_version}"
 
+    @property
+    def model_url(self) -> str:
+        """What to use in place of `https://api.openai.com/v1`."""
+        return f"{self.address}/v1"
+
     def configure(self, **changes: Any) -> None:
         """Change options at run time; raises `ValueError`, having changed nothing, for bad ones."""
         self._world.configure(changes)
 
     def reset(self) -> None:
-        """Forget all messages, limits, templates and media; options stay."""
+        """Forget all messages, limits, templates, media and the model's script; options stay."""
         self._world.reset()
+        self.model.clear()
 
     def customer_writes(
         self,
@@ -123,5 +131,6 @@ class Simulator:
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=_LARGEST_BODY)
         Control(self._world).add_routes(application.router)
+        ModelApi(self._world, self.model, self._closing).add_routes(application.router)
         Graph(self._world, Wire(self._world, self._closing)).add_routes(application.router)
         return application
