@@ -731,6 +731,67 @@ create table if not exists waemitter.media (
 );
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- Agents: what they remember, and what they used.
+
+-- The memory of a conversation, an exchange a row. agent NULL: a person answered, which every agent gets to see. A turn that is
+-- tried again replaces its row. `summary` stands for all entries up to through_id, which are kept for those who read.
+create table if not exists waemitter.agent_contexts (
+  id         bigint generated always as identity primary key,
+  contact_id bigint not null references waemitter.contacts (id) on delete cascade,
+  agent      text,
+  kind       text not null check (kind in ('turn', 'human', 'summary')),
+  turn_id    bigint,
+  heard      text,  -- what the customer wrote, in words
+  said       text,  -- the answer, or the summary
+  through_id bigint,
+  created_at timestamptz not null default clock_timestamp(),
+  check ((kind = 'human') = (agent is null)),
+  check ((kind = 'summary') = (through_id is not null))
+);
+create index if not exists agent_contexts_contacts on waemitter.agent_contexts (contact_id, id);
+create unique index if not exists agent_contexts_turns on waemitter.agent_contexts (contact_id, agent, turn_id)
+  where turn_id is not null;
+create unique index if not exists agent_contexts_summaries on waemitter.agent_contexts (contact_id, agent) where kind = 'summary';
+
+-- One attempt of an agent at one turn. `running` has its tokens reserved; `lost` was cancelled, or its daemon died.
+create table if not exists waemitter.agent_sessions (
+  id              bigint generated always as identity primary key,
+  agent           text not null,
+  variant         text not null,
+  model           text not null,
+  contact_id      bigint,  -- NULL: forgotten
+  conversation_id bigint not null,
+  turn_id         bigint not null,
+  attempt         integer not null,
+  outcome         text not null default 'running' check (outcome in
+                    ('running', 'answered', 'fallback', 'failed', 'refused', 'lost')),
+  handover        boolean not null default false,
+  review          text,    -- what the second look did: kept, rewritten, rejected, skipped
+  calls           integer not null default 0,
+  reserved        bigint not null default 0,  -- tokens
+  input_tokens    bigint not null default 0,
+  output_tokens   bigint not null default 0,
+  cost            numeric not null default 0, -- by the prices of the settings, in their currency
+  latency_ms      integer,
+  error           text,
+  correlation_id  text,
+  started_at      timestamptz not null default clock_timestamp(),
+  ended_at        timestamptz
+);
+create index if not exists agent_sessions_agents on waemitter.agent_sessions (agent, started_at);
+create index if not exists agent_sessions_turns on waemitter.agent_sessions (turn_id, agent);
+create index if not exists agent_sessions_contacts on waemitter.agent_sessions (contact_id);
+
+-- Tokens of a day of UTC, used or reserved: of each contact, and under contact_id 0 of all together.
+create table if not exists waemitter.agent_usage (
+  agent      text not null,
+  day        date not null,
+  contact_id bigint not null,
+  tokens     bigint not null default 0,
+  primary key (agent, day, contact_id)
+) with (fillfactor = 70);
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- The HTTP API's keys, and the audit of what was done by hand.
 
 -- Of a secret only its SHA-256 is kept: it is 256 random bits, which no guessing finds.
@@ -2667,6 +2728,8 @@ begin
       username = coalesce(c.username, o.username), updated_at = clock_timestamp()
     from (select max(wa_id) as wa_id, max(user_id) as user_id, max(name) as name, max(username) as username
           from waemitter.contacts where id = any (ids) and id <> v_id) o where c.id = v_id;
+  delete from waemitter.agent_contexts x where x.contact_id = any (ids) and x.contact_id <> v_id and x.kind = 'summary';
+  update waemitter.agent_contexts x set contact_id = v_id where x.contact_id = any (ids) and x.contact_id <> v_id;
   perform from waemitter.conversations v where v.contact_id = any (ids) order by v.contact_id for no key update;
   update waemitter.conversations v set takeover_until = o.until, status = 'human', updated_at = clock_timestamp()
     from (select max(takeover_until) as until from waemitter.conversations
@@ -3628,6 +3691,151 @@ returns table (
        and d.created_at > now() - make_interval(hours => get_webhook_performance_stats.hours))
   from ended e
 $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Agents: budgets and accounts.
+
+-- Add to the usage of a contact and then to that of all: everybody who holds both locks took them in this order.
+create or replace function waemitter.count_agent_tokens(agent text, day date, contact_id bigint, tokens bigint) returns void
+language sql as $$
+  insert into waemitter.agent_usage as u (agent, day, contact_id, tokens)
+    select count_agent_tokens.agent, count_agent_tokens.day, count_agent_tokens.contact_id, greatest(count_agent_tokens.tokens, 0)
+    where count_agent_tokens.contact_id <> 0
+    on conflict (agent, day, contact_id) do update set tokens = greatest(u.tokens + count_agent_tokens.tokens, 0);
+  insert into waemitter.agent_usage as u (agent, day, contact_id, tokens)
+    values (count_agent_tokens.agent, count_agent_tokens.day, 0, greatest(count_agent_tokens.tokens, 0))
+    on conflict (agent, day, contact_id) do update set tokens = greatest(u.tokens + count_agent_tokens.tokens, 0)
+$$;
+
+-- Open a session and reserve `estimate` tokens, so that no number of turns at once exceeds a budget (tokens in a day of UTC; NULL:
+-- none). `refusal`: contact or day, whose budget it would exceed. An earlier attempt that never ended gives back what it reserved.
+create or replace function waemitter.begin_agent_session(
+  agent text, variant text, model text, contact_id bigint, conversation_id bigint, turn_id bigint, attempt integer,
+  correlation_id text, estimate bigint, per_day bigint default null, per_contact bigint default null,
+  out session_id bigint, out refusal text
+) language plpgsql as $$
+#variable_conflict use_column
+declare v_day date := (clock_timestamp() at time zone 'UTC')::date; r record;
+begin
+  for r in
+    with lost as (
+      update waemitter.agent_sessions s set outcome = 'lost', ended_at = clock_timestamp()
+      where s.turn_id = begin_agent_session.turn_id and s.agent = begin_agent_session.agent and s.outcome = 'running'
+      returning (s.started_at at time zone 'UTC')::date as day, s.contact_id, s.reserved)
+    select * from lost order by day
+  loop
+    perform waemitter.count_agent_tokens(agent => begin_agent_session.agent, day => r.day,
+      contact_id => coalesce(r.contact_id, 0), tokens => -r.reserved);
+  end loop;
+  perform waemitter.count_agent_tokens(agent => begin_agent_session.agent, day => v_day,
+    contact_id => begin_agent_session.contact_id, tokens => estimate);
+  select case when u.contact_id = 0 then 'day' else 'contact' end into refusal
+    from waemitter.agent_usage u
+    where u.agent = begin_agent_session.agent and u.day = v_day and u.contact_id in (0, begin_agent_session.contact_id)
+      and u.tokens > case when u.contact_id = 0 then per_day else per_contact end
+    order by u.contact_id desc limit 1;
+  if refusal is not null then
+    perform waemitter.count_agent_tokens(agent => begin_agent_session.agent, day => v_day,
+      contact_id => begin_agent_session.contact_id, tokens => -estimate);
+  end if;
+  insert into waemitter.agent_sessions (agent, variant, model, contact_id, conversation_id, turn_id, attempt, correlation_id,
+      outcome, reserved, error, ended_at)
+    values (begin_agent_session.agent, begin_agent_session.variant, begin_agent_session.model, begin_agent_session.contact_id,
+      begin_agent_session.conversation_id, begin_agent_session.turn_id, begin_agent_session.attempt,
+      begin_agent_session.correlation_id, case when refusal is null then 'running' else 'refused' end,
+      case when refusal is null then estimate else 0 end, 'budget: ' || refusal,
+      case when refusal is not null then clock_timestamp() end)
+    returning id into session_id;
+end $$;
+
+-- Close a session: what was used replaces what was reserved. False: it had ended, by a later attempt of its turn.
+create or replace function waemitter.end_agent_session(
+  session_id bigint, outcome text, calls integer, input_tokens bigint, output_tokens bigint, cost numeric, took interval,
+  review text default null, handover boolean default false, error text default null
+) returns boolean language plpgsql as $$
+#variable_conflict use_column
+declare r record;
+begin
+  update waemitter.agent_sessions s set
+      outcome = end_agent_session.outcome, calls = end_agent_session.calls, input_tokens = end_agent_session.input_tokens,
+      output_tokens = end_agent_session.output_tokens, cost = end_agent_session.cost, review = end_agent_session.review,
+      handover = end_agent_session.handover, error = end_agent_session.error, ended_at = clock_timestamp(),
+      latency_ms = extract(epoch from took) * 1000
+    where s.id = session_id and s.outcome = 'running'
+    returning s.agent, (s.started_at at time zone 'UTC')::date as day, s.contact_id, s.reserved into r;
+  if not found then return false; end if;
+  perform waemitter.count_agent_tokens(agent => r.agent, day => r.day, contact_id => coalesce(r.contact_id, 0),
+    tokens => end_agent_session.input_tokens + end_agent_session.output_tokens - r.reserved);
+  return true;
+end $$;
+
+-- A person answered: every agent gets to see that, with what the customer wrote since the last exchange that is remembered.
+create or replace function waemitter.remember_human_reply(conversation_id bigint, said text) returns bigint language sql as $$
+  insert into waemitter.agent_contexts (contact_id, kind, heard, said)
+  select v.contact_id, 'human', (
+      select string_agg(m.payload -> 'text' ->> 'body', e'\n' order by m.id) from (
+        select i.id, i.payload from waemitter.inbound_messages i
+        where i.conversation_id = v.id and not i.from_us and i.created_at > coalesce(
+          (select max(c.created_at) from waemitter.agent_contexts c where c.contact_id = v.contact_id), '-infinity')
+        order by i.id desc limit 20) m), remember_human_reply.said
+  from waemitter.conversations v where v.id = remember_human_reply.conversation_id
+  returning id
+$$;
+
+-- For data protection: what agents remember of a contact is deleted, and their accounts no longer name it.
+create or replace function waemitter.forget_agent_contexts(contact_id bigint) returns integer language sql as $$
+  update waemitter.agent_sessions s set contact_id = null where s.contact_id = forget_agent_contexts.contact_id;
+  delete from waemitter.agent_usage u where u.contact_id = forget_agent_contexts.contact_id and u.contact_id <> 0;
+  with gone as (
+    delete from waemitter.agent_contexts c where c.contact_id = forget_agent_contexts.contact_id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- Delete accounts that ended so long ago, at most so many; and usage of days before that.
+create or replace function waemitter.purge_agent_sessions(older_than interval default '90 days', max_rows integer default 10000)
+returns integer language sql as $$
+  delete from waemitter.agent_usage where day < (clock_timestamp() - greatest(older_than, interval '2 days'))::date;
+  with old as (
+    select id from waemitter.agent_sessions where ended_at < clock_timestamp() - older_than order by id limit max_rows
+    for update skip locked),
+  gone as (delete from waemitter.agent_sessions s using old where s.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- How the variants of an agent did. `replied`: answered turns after which the customer wrote again within 24 hours; rates are
+-- shares of the answered turns, failure_rate of all.
+create or replace function waemitter.compare_agent_variants(agent text, since interval default '7 days')
+returns table (variant text, sessions bigint, turns bigint, replied bigint, reply_rate numeric, handover_rate numeric,
+  failure_rate numeric, avg_latency_ms numeric, p95_latency_ms numeric, input_tokens numeric, output_tokens numeric,
+  cost numeric, cost_per_turn numeric)
+language sql stable as $$
+  with s as (
+    select s.*, s.outcome = 'answered' and exists (
+        select from waemitter.inbound_messages i where i.conversation_id = s.conversation_id
+          and i.created_at > s.ended_at and i.created_at <= s.ended_at + interval '24 hours') as again
+    from waemitter.agent_sessions s
+    where s.agent = compare_agent_variants.agent and s.started_at > clock_timestamp() - since)
+  select s.variant, count(distinct (s.contact_id, (s.started_at at time zone 'UTC')::date)), count(*),
+    count(*) filter (where again),
+    round(count(*) filter (where again)::numeric / nullif(count(*) filter (where outcome = 'answered'), 0), 4),
+    round(count(*) filter (where handover)::numeric / nullif(count(*) filter (where outcome in ('answered', 'fallback')), 0), 4),
+    round(count(*) filter (where outcome in ('fallback', 'failed', 'lost'))::numeric / count(*), 4),
+    round(avg(latency_ms)), round(percentile_cont(0.95) within group (order by latency_ms)::numeric),
+    sum(s.input_tokens), sum(s.output_tokens), sum(s.cost), round(sum(s.cost) / count(*), 6)
+  from s group by s.variant order by s.variant
+$$;
+
+-- Per agent and variant, over all that retention has left. `sessions`: contacts by days of UTC.
+create or replace view waemitter.webhook_agent_performance with (security_invoker = true) as
+  select agent, variant, count(distinct (contact_id, (started_at at time zone 'UTC')::date)) as sessions, count(*) as turns,
+         sum(calls) as calls, count(*) filter (where outcome = 'answered') as answered,
+         count(*) filter (where outcome = 'fallback') as fallbacks, count(*) filter (where outcome = 'refused') as refused,
+         count(*) filter (where outcome in ('fallback', 'failed', 'lost')) as errors,
+         count(*) filter (where handover) as handovers, round(avg(latency_ms)) as avg_latency_ms,
+         round(percentile_cont(0.95) within group (order by latency_ms)::numeric) as p95_latency_ms,
+         sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens, sum(cost) as cost,
+         max(started_at) as last_used_at
+  from waemitter.agent_sessions group by agent, variant;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Roles and row level security. Without the right to create roles all else is applied, and this says so.

@@ -9,6 +9,7 @@ import pytest
 
 from tests.observing import Attempt, observing
 from waemitter.observe import (
+    agent_events,
     channel_events,
     circuit_events,
     field_events,
@@ -38,7 +39,7 @@ def lost_and_back(events: Events) -> None:
 
 SAMPLES: dict[str, Callable[[Events], None]] = {
     "daemon_started": lambda e: e.daemon_started(
-        address="http://127.0.0.1:8080", version="0.1.0", channels=["default"]
+        address="http://127.0.0.1:8080", version="0.1.0", channels=["default"], agents=["assistant"]
     ),
     "daemon_ready": lambda e: e.daemon_ready(took=0.412),
     "daemon_drained": lambda e: e.daemon_drained(took=1.204),
@@ -136,6 +137,28 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
         file="01795300000000000000-5f0c21aa.spool", bytes=731, refused=0
     ),
     "circuit_changed": lambda e: e.circuit_changed(target="http://127.0.0.1:9000", state="open"),
+    "agent_called": lambda e: e.agent_called(
+        agent="assistant", outcome="ok", took=1.8342, input_tokens=412, output_tokens=58
+    ),
+    "agent_retried": lambda e: e.agent_retried(
+        agent="assistant", fault="rate_limited", reason="the endpoint answered 429", delay=2.0
+    ),
+    "agent_reviewed": lambda e: e.agent_reviewed(
+        agent="assistant", result="rewritten", took=0.8127
+    ),
+    "agent_answered": lambda e: e.agent_answered(
+        agent="assistant", conversation_id=3, variant="default", took=1.8518, dropped=0
+    ),
+    "agent_unanswered": lambda e: e.agent_unanswered(
+        agent="assistant",
+        conversation_id=3,
+        failure="circuit_open",
+        reason="api.openai.com failed too often just now",
+        instead="text",
+    ),
+    "agent_over_budget": lambda e: e.agent_over_budget(
+        agent="assistant", conversation_id=3, budget="contact"
+    ),
     "request_failed": lambda e: e.request_failed(
         route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
     ),
@@ -170,6 +193,7 @@ def test_the_docs_know_no_event_that_is_gone():
         node.value
         for module in (
             events_module,
+            agent_events,
             outbox_events,
             journal_events,
             channel_events,

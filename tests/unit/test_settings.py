@@ -329,12 +329,6 @@ def test_a_daemon_is_told_what_it_needs_and_a_dry_run_needs_the_database_alone()
     assert missing_to_run(settings({"ENABLE_WA_SEND": "false", "PGHOST": "h"})) == ()
 
 
-def test_agents_are_kept_as_written():
-    write("[agents.assistant]\nmodel = 'm'\n")
-
-    assert settings().agents == {"assistant": {"model": "m"}}
-
-
 SECRETS = {
     "DATABASE_URL": "postgresql://app:s3cret@db/app",
     "WAEMITTER_DATABASE__LISTEN_URL": "postgresql://app@db/app?password=s3cret",

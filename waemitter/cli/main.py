@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from waemitter import __version__
-from waemitter.cli import campaign, channels, dlq, keys, media, optout, outbox, route, schema
+from waemitter.cli import agent, campaign, channels, dlq, keys, media, optout, outbox, route, schema
 from waemitter.cli.bench import bench
 from waemitter.cli.check import check
 from waemitter.cli.demo import run_demo
@@ -37,6 +37,7 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(route.app, name="route")
 app.add_typer(keys.app, name="keys")
 app.add_typer(media.app, name="media")
+app.add_typer(agent.app, name="agent")
 app.command()(simulate)
 app.command()(bench)
 app.command()(healthcheck)

@@ -4,6 +4,7 @@
     shared      what everybody is given a part of: settings, pool, HTTP session, doorbell, events
     sending     one sender a channel, gears, probe, reconciler
     receiving   journal and spool, presence, splitter, parked statuses
+    agents      the models that answer
     serving     the web server
 
 A stop runs through them as it should: /health/ready turns 503 at once, the web server drains, loops claim no more, what is in

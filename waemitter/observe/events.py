@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
+from waemitter.observe.agent_events import AgentEvents
 from waemitter.observe.circuit_events import CircuitEvents
 from waemitter.observe.field_events import FieldEvents
 from waemitter.observe.journal_events import JournalEvents
@@ -64,7 +65,7 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
 }
 
 
-class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents):
+class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents, AgentEvents):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 
     def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:
@@ -78,11 +79,14 @@ class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents):
         version: str,
         channels: Sequence[str],
         admin_address: str | None = None,
+        agents: Sequence[str] = (),
     ) -> None:
         """`admin_address`: where everything but webhooks and liveness is served, if apart."""
         self._metrics.build_info.labels(version, platform.python_version()).set(1)
         for channel in channels:
             self._metrics.for_channel(channel)
+        for agent in agents:
+            self._metrics.for_agent(agent)
         self._log.info(
             "DAEMON_STARTED",
             address=address,

@@ -42,6 +42,11 @@ REJECTIONS: Final = (
     *("handshake_refused", "no_verify_token", "no_secret", "missing_signature", "bad_signature"),
     *("too_large", "too_slow", "disconnected", "overloaded", "not_json", "journal_unavailable"),
 )
+AGENT_OUTCOMES: Final = (
+    *("ok", "rate_limited", "timeout", "unreachable", "server", "malformed", "refused"),
+    *("circuit_open", "cancelled", "over_budget", OTHER),
+)
+REVIEWS: Final = ("kept", "rewritten", "rejected", "skipped", OTHER)
 WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
 
 _Child = TypeVar("_Child", Counter, Gauge, Histogram)
@@ -64,6 +69,7 @@ class Metrics:
         self._channels: set[str] = set()
         self._define_outbox()
         self._define_webhooks()
+        self._define_agents()
         self._define_daemon()
         self._initialise()
         registry.register(self)
@@ -142,6 +148,18 @@ class Metrics:
             "kind",
         )
 
+    def _define_agents(self) -> None:
+        new = self._family
+        self.agent_requests = new(
+            Counter, "agent_requests_total", "Requests to models by outcome.", "agent", "outcome"
+        )
+        self.agent_tokens = new(
+            Counter, "agent_tokens_total", "Tokens shown and said.", "agent", "direction"
+        )
+        self.agent_reviews = new(
+            Counter, "agent_reviews_total", "Drafts looked at twice, by result.", "agent", "result"
+        )
+
     def _define_daemon(self) -> None:
         new = self._family
         self.listener_connected = new(
@@ -194,6 +212,15 @@ class Metrics:
         self.outbox_oldest_due_age.labels(name)
         self.outbox_leases_expired.labels(name)
         self.rate_limit_tokens.labels(name)
+
+    def for_agent(self, name: str) -> None:
+        """The same for an agent."""
+        for outcome in AGENT_OUTCOMES[:-1]:
+            self.agent_requests.labels(name, outcome)
+        for direction in ("input", "output"):
+            self.agent_tokens.labels(name, direction)
+        for result in REVIEWS[:-1]:
+            self.agent_reviews.labels(name, result)
 
     def pause(self, channel: str, reason: str | None) -> None:
         """Say why the channel is paused, or None when it is not: one reason at a time."""

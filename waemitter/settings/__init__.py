@@ -1,5 +1,6 @@
 """Settings: from the command line, the environment, waemitter.toml and defaults, in that order."""
 
+from waemitter.settings.answering import AgentSettings
 from waemitter.settings.catalogue import ENTRIES, Entry
 from waemitter.settings.consistency import missing_to_run
 from waemitter.settings.durations import format_duration, parse_duration
@@ -12,6 +13,7 @@ from waemitter.settings.values import ApiKey, Dsn
 
 __all__ = [
     "ENTRIES",
+    "AgentSettings",
     "Answering",
     "ApiKey",
     "ChannelSettings",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_or
 
 from pydantic.fields import FieldInfo
 
+from waemitter.settings.answering import AgentTable, AgentVariantTable, ReviewTable
 from waemitter.settings.metadata import Group, Kind
 from waemitter.settings.model import Settings
 from waemitter.settings.routes import RouteTable, VariantTable
@@ -103,6 +104,9 @@ TABLES: Final = tuple(dict.fromkeys(each.table for each in ENTRIES if each.table
 CHANNEL_ENTRIES: Final = tuple(_entries(ChannelTable, table="channels"))
 ROUTE_ENTRIES: Final = tuple(_entries(RouteTable, table="routes"))
 VARIANT_ENTRIES: Final = tuple(_entries(VariantTable, table="routes.variants"))
+AGENT_ENTRIES: Final = tuple(_entries(AgentTable, table="agents"))
+AGENT_VARIANT_ENTRIES: Final = tuple(_entries(AgentVariantTable, table="agents.variants"))
+REVIEW_ENTRIES: Final = tuple(_entries(ReviewTable, table="review"))
 
 
 def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from waemitter.settings.agents import AgentTables
+from waemitter.settings.answering import AgentSettings
 from waemitter.settings.catalogue import BY_NAME, ENTRIES, did_you_mean
 from waemitter.settings.channels import ChannelTables, channel_origins, default_channel
 from waemitter.settings.complaints import complaint
@@ -67,10 +69,13 @@ def load(
             origins |= channel_origins(channels, tables, origins)
     else:
         channels = (default_channel(settings),)
-    agents = collections.get("agents", {})
+    agents: tuple[AgentSettings, ...] = ()
+    if file is not None and collections.get("agents"):
+        agents = AgentTables(file, collections["agents"], environ).resolve(settings, findings)
     routes: tuple[RouteSettings, ...] = ()
     if file is not None and collections.get("routes"):
-        routes = RouteTables(file, collections["routes"], environ, tuple(agents)).resolve(findings)
+        names = tuple(collections.get("agents", ()))
+        routes = RouteTables(file, collections["routes"], environ, names).resolve(findings)
     if findings.problems:
         raise InvalidSettings(tuple(dict.fromkeys(findings.problems)))
     settings = settings.model_copy(

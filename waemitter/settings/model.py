@@ -8,11 +8,11 @@ docs/configuration.md.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from pydantic import Field
 
 from waemitter.inbox.fields.actions import Rules
+from waemitter.settings.answering import AgentSettings
 from waemitter.settings.durations import Duration
 from waemitter.settings.metadata import Group, group, setting
 from waemitter.settings.operating import (
@@ -67,7 +67,7 @@ class Settings(Group):
     turns: TurnsSettings = group(TurnsSettings, "How a window is answered.", later=True)
     sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.", later=True)
     dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.", later=True)
-    openai: OpenAISettings = group(OpenAISettings, "The model behind agents.", later=True)
+    openai: OpenAISettings = group(OpenAISettings, "The model behind agents.")
     chatwoot: ChatwootSettings = group(ChatwootSettings, "Where people answer.", later=True)
     retention: RetentionSettings = group(RetentionSettings, "How long rows are kept.", later=True)
     slo: SloSettings = group(SloSettings, "What is promised, and measured.", later=True)
@@ -92,6 +92,6 @@ class Settings(Group):
         default=(), description="The numbers to send from; `load` finds at least one."
     )
     routes: tuple[RouteSettings, ...] = Field(default=(), repr=False, description="`[[routes]]`.")
-    agents: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, repr=False, description="`[agents.*]`, as written."
+    agents: tuple[AgentSettings, ...] = Field(
+        default=(), repr=False, description="`[agents.*]`, completed."
     )

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from waemitter.settings.catalogue import CHANNEL_ENTRIES, ENTRIES, ROUTE_ENTRIES, TABLES, Entry
+from waemitter.settings.catalogue import (
+    AGENT_ENTRIES,
+    AGENT_VARIANT_ENTRIES,
+    CHANNEL_ENTRIES,
+    ENTRIES,
+    REVIEW_ENTRIES,
+    ROUTE_ENTRIES,
+    TABLES,
+    Entry,
+)
 from waemitter.settings.model import Settings
 from waemitter.settings.report import UNSET, as_text
 
@@ -80,15 +89,41 @@ Which turns a route takes, and who answers them; [routes](routes.md) explains th
 
 """
 
-_TAIL: Final = """
+_AGENTS: Final = """
 ## Agents: `[agents.<name>]`
 
-*No effect yet.* The tables are accepted as they are; that they are tables is all that is checked.
+A model that answers, under the name by which a route calls it; see [agents](agents.md). Keys stay out of the file.
+
+```toml
+[agents.assistant]
+model = "gpt-4o-mini"
+system_prompt_file = "assistant.md"
+max_context_tokens = 4000
+```
+
+"""
+
+_VARIANTS: Final = """
+`[[agents.<name>.variants]]` deals the contacts to several variants:
+
+"""
+
+_REVIEW: Final = """
+`[agents.<name>.review]` has drafts looked at before they are sent, while the flag `response_quality_enhancement` is on:
+
 """
 
 
 def render_reference() -> str:
     """Write the whole page, in Markdown."""
+    agents = [
+        _AGENTS,
+        *_keys(AGENT_ENTRIES, defaults=True),
+        _VARIANTS,
+        *_keys(AGENT_VARIANT_ENTRIES),
+        _REVIEW,
+        *_keys(REVIEW_ENTRIES),
+    ]
     return "".join(
         [
             _HEAD,
@@ -97,7 +132,7 @@ def render_reference() -> str:
             *_keys(CHANNEL_ENTRIES),
             _ROUTES,
             *_keys(ROUTE_ENTRIES),
-            _TAIL,
+            *agents,
         ]
     )
 
@@ -117,12 +152,15 @@ def _table(entries: Iterable[Entry], *, mark_later: bool) -> Iterator[str]:
     yield "| variable | in the file | takes | default | |\n|---|---|---|---|---|\n"
     for entry in entries:
         later = " *No effect yet.*" if entry.later and mark_later else ""
-        default = as_text(entry.default, entry.kind)
-        shown = default if default == UNSET else f"`{default}`"
         yield (
-            f"| `{entry.environment}` | `{entry.name}` | {entry.kind} | {shown} "
+            f"| `{entry.environment}` | `{entry.name}` | {entry.kind} | {_default(entry)} "
             f"| {entry.description}{_old_names(entry)}{later} |\n"
         )
+
+
+def _default(entry: Entry) -> str:
+    default = as_text(entry.default, entry.kind)
+    return default if default == UNSET else f"`{default}`"
 
 
 def _old_names(entry: Entry) -> str:
@@ -139,8 +177,9 @@ def _unit(suffix: str) -> str:
     return {"ms": ", in milliseconds", "h": ", in hours"}.get(suffix, "")
 
 
-def _keys(entries: Iterable[Entry]) -> Iterator[str]:
-    yield "| key | takes | |\n|---|---|---|\n"
+def _keys(entries: Iterable[Entry], *, defaults: bool = False) -> Iterator[str]:
+    yield f"| key | takes |{' default |' if defaults else ''} |\n|---|---|{'---|' if defaults else ''}---|\n"
     for entry in entries:
         later = " *No effect yet.*" if entry.later else ""
-        yield f"| `{entry.key}` | {entry.kind} | {entry.description}{later} |\n"
+        default = f" {_default(entry)} |" if defaults else ""
+        yield f"| `{entry.key}` | {entry.kind} |{default} {entry.description}{later} |\n"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import time
 from typing import Any, Final
 
 from pydantic import SecretStr
 
-from waemitter.settings.catalogue import CHANNEL_ENTRIES, ENTRIES, Entry
+from waemitter.settings.answering import AgentSettings
+from waemitter.settings.catalogue import AGENT_ENTRIES, CHANNEL_ENTRIES, ENTRIES, Entry
 from waemitter.settings.channels import FALLBACKS
 from waemitter.settings.durations import format_duration
 from waemitter.settings.loading import Loaded
@@ -42,12 +43,25 @@ def rows(loaded: Loaded) -> Iterator[Row]:
     for route in loaded.settings.routes:
         kinds = [each.handler for each in route.answering]
         yield Row(f"routes.{route.name}", ", ".join(kinds), kinds, str(loaded.file), later=False)
-    if agents := loaded.settings.agents:
-        yield Row("agents", _counted(agents), len(agents), str(loaded.file), later=True)
+    for agent in loaded.settings.agents:
+        yield from _agent_rows(agent, loaded)
 
 
-def _counted(tables: Sized) -> str:
-    return f"{len(tables)} table{'' if len(tables) == 1 else 's'}"
+def _agent_rows(agent: AgentSettings, loaded: Loaded) -> Iterator[Row]:
+    """What the agent's table says, then each variant; prompts by their length, since they are pages."""
+    general = {"base_url": "openai.base_url"}
+    for entry in AGENT_ENTRIES:
+        if not entry.key.startswith("system_prompt"):
+            shown = agent if entry.key in general else agent.table
+            written = entry.key in agent.table.model_fields_set
+            origin = str(loaded.file) if written else general.get(entry.key, "default")
+            value = getattr(shown, entry.key)
+            name = f"agents.{agent.name}.{entry.key}"
+            yield Row(name, as_text(value, entry.kind), as_json(value), origin, later=False)
+    for variant in agent.variants:
+        told = f"{variant.model}, weight {variant.weight:g}, a prompt of {len(variant.system_prompt)} characters"
+        name = f"agents.{agent.name}.variants.{variant.name}"
+        yield Row(name, told, told, str(loaded.file), later=False)
 
 
 def _entry_of(key: str) -> Entry:

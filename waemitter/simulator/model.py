@@ -172,7 +172,9 @@ class _Answer:
             *deltas,
             {"content": self.text.split(" ")[-1]},
         ]
-        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        choices: list[dict[str, Any]] = [
+            {"index": 0, "delta": delta, "finish_reason": None} for delta in deltas
+        ]
         choices.append({"index": 0, "delta": {}, "finish_reason": self.finish_reason})
         frames = [self._frame("chat.completion.chunk", [choice]) for choice in choices]
         frames.append(self._frame("chat.completion.chunk", []) | {"usage": self.usage})

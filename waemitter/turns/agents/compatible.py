@@ -1,0 +1,115 @@
+"""Any endpoint that speaks OpenAI's language, through the official package `openai` (the extra `waemitter[agents]`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from typing_extensions import override
+
+from waemitter.errors import UsageError
+from waemitter.turns.agents.provider import (
+    Completion,
+    Fault,
+    Provider,
+    ProviderFailed,
+    ProviderRefused,
+    Request,
+)
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+_MISSING: Final = "an agent is configured, and the package openai is not installed: pip install 'waemitter[agents]'"
+_TRY_AGAIN: Final = frozenset({408, 409, 429})
+_SERVER: Final = 500
+_TOO_MANY: Final = 429
+_LONGEST_WAIT: Final = 3600.0
+
+
+class Compatible(Provider):
+    """Made by `connected`. Retries are the caller's, who counts and bounds them."""
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        self._client = client
+
+    @override
+    async def complete(self, request: Request, *, timeout: float) -> Completion:
+        import openai  # noqa: PLC0415  only where an agent is configured
+
+        try:
+            async with asyncio.timeout(timeout):
+                made = await self._client.chat.completions.create(**_body(request))
+        except (TimeoutError, openai.APITimeoutError):
+            raise ProviderFailed("timeout", f"no answer within {timeout:.1f} s") from None
+        except openai.APIStatusError as error:
+            raise _status(error) from None
+        except openai.APIConnectionError:
+            raise ProviderFailed("unreachable", "the endpoint cannot be reached") from None
+        except (openai.OpenAIError, ValueError):
+            raise ProviderFailed("malformed", "the answer cannot be read") from None
+        return _completion(made)
+
+
+def _body(request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [{"role": each.role, "content": each.content} for each in request.messages],
+        "max_tokens": request.max_tokens,
+    }
+    return body if request.temperature is None else body | {"temperature": request.temperature}
+
+
+def _completion(made: Any) -> Completion:
+    """Read what came as JSON but was never checked: the package builds its objects of whatever it gets."""
+    try:
+        text = made.choices[0].message.content
+        usage = made.usage
+        counted = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
+    except (AttributeError, IndexError, TypeError):
+        raise ProviderFailed("malformed", "the answer is no chat completion") from None
+    if not isinstance(text, str) or not text.strip():
+        raise ProviderFailed("malformed", "the answer has no text")
+    return Completion(text=text, input_tokens=_whole(counted[0]), output_tokens=_whole(counted[1]))
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _status(error: APIStatusError) -> ProviderFailed | ProviderRefused:
+    status = error.status_code
+    reason = f"the endpoint answered {status}"
+    if status in _TRY_AGAIN:
+        fault: Fault = "rate_limited" if status == _TOO_MANY else "server"
+        return ProviderFailed(fault, reason, retry_after=_retry_after(error.response.headers))
+    if status >= _SERVER:
+        return ProviderFailed("server", reason, retry_after=_retry_after(error.response.headers))
+    code = error.code if isinstance(error.code, str) else None
+    return ProviderRefused(f"{reason} ({code})" if code else reason)
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds; OpenAI also says `retry-after-ms`. A date is left aside: our own back-off stands in for it."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if 0 <= seconds <= _LONGEST_WAIT:
+            return seconds
+    return None
+
+
+@asynccontextmanager
+async def connected(*, api_key: str | None, base_url: str | None) -> AsyncIterator[Compatible]:
+    """Open a client; `base_url` None is OpenAI itself. Raises UsageError when the package is missing."""
+    try:
+        from openai import AsyncOpenAI  # noqa: PLC0415  only where an agent is configured
+    except ImportError:
+        raise UsageError(_MISSING) from None
+    # An endpoint of one's own often wants no key, and the package insists on one.
+    async with AsyncOpenAI(api_key=api_key or "none", base_url=base_url, max_retries=0) as client:
+        yield Compatible(client)
