@@ -1657,7 +1657,8 @@ begin
   select b.tat, waemitter.send_rate(c.messages_per_second, b.throttle, b.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
          c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null,
-         case when c.statuses_seen_at > clock_timestamp() - least(grace, interval '15 seconds') then c.statuses_until end,
+         case when c.statuses_seen_at > clock_timestamp() - interval '15 seconds'
+                   and c.statuses_seen_at - c.statuses_until > grace then c.statuses_until end,
          nullif(c.pair_seconds, 0) * interval '1 second', (c.pair_burst - 1) * c.pair_seconds * interval '1 second'
     into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_told, v_pair, v_pair_credit
     from waemitter.channel_buckets b join waemitter.channels c on c.name = b.channel
@@ -1960,9 +1961,9 @@ $$;
 -- come have been worked on. Meta repeats what we did not take after waits that grow with the time for which it has failed: so
 -- attempts from before a gap get another grace, which begins when Meta has caught up: after its end, and once more its length
 -- (ten minutes at the most), since a wait may be a little longer than all the time before it. And Meta may be late by itself: while
--- statuses come in, and the latest event that they tell of (`told`; NULL = none came of late) lies before the end of the grace,
--- it has not come so far yet (ten minutes at the most). Then `retry` sends once more, if attempts are left and this channel's statuses are known to reach us at all; else
--- the row is held, and its lane goes on. Returns the ids of those held, how many are sent once more, how many wait on.
+-- statuses come in that are older than the grace, and the latest event they tell of (`told`; NULL = Meta is not late) lies before
+-- the end of the wait, Meta has not come so far (ten minutes at the most). Then `retry` sends once more, if attempts are left
+-- and this channel's statuses are known to reach us at all; else the row is held, and its lane goes on. Returns the ids of those held, how many are sent once more, how many wait on.
 create or replace function waemitter.end_graces(
   ids bigint[], at timestamptz, grace interval, policy text, seen boolean, told timestamptz, retries integer,
   out held bigint[], out again integer, out waiting integer
@@ -1978,9 +1979,9 @@ create or replace function waemitter.end_graces(
                  and o.attempts <= coalesce(o.max_attempts, retries) as again,
            case when h.receiving is not true or h.unprocessed <= o.available_at then at + interval '1 second'
                 when o.claimed_at < h.since and h.caught_up > at then h.caught_up
-                when end_graces.told < o.claimed_at + grace and at < o.claimed_at + grace + interval '10 minutes'
-                  then at + interval '1 second' end as wait_until
+                when end_graces.told < g.over and at < g.over + interval '10 minutes' then at + interval '1 second' end as wait_until
     from waemitter.outbox_messages o left join health h on true
+      cross join lateral (select greatest(o.claimed_at + grace, case when o.claimed_at < h.since then h.caught_up end) as over) g
     where o.id = any (ids) and o.status = 'unconfirmed' and o.available_at <= at
     order by o.id for no key update of o skip locked),
   moved as (

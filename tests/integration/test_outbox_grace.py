@@ -205,6 +205,7 @@ async def test_the_first_daemon_ever_begins_without_a_gap(
         pytest.param(1, 130, 200, 1, id="Meta tells of what was later than the grace"),
         pytest.param(20, 150, 200, 1, id="nothing has come of late"),
         pytest.param(1, 650, 700, 1, id="not for ever"),
+        pytest.param(1, 40, 90, 1, id="Meta is not late"),
     ],
 )
 async def test_while_meta_itself_is_late_silence_proves_nothing(
@@ -218,6 +219,17 @@ async def test_while_meta_itself_is_late_silence_proves_nothing(
     row = await outbox.row(attempt.id)
     assert row["status"] == ("sending" if again else "unconfirmed")
     assert again or row["available_at"] == around(1)
+
+
+@pytest.mark.parametrize(("told", "again"), [(190, 0), (90, 1)])
+async def test_a_late_meta_must_have_come_to_the_end_of_the_wait_after_a_gap(
+    outbox: Outbox, told: float, again: int
+) -> None:
+    await outbox.receiving(since=200, gap=20)  # caught up 120 seconds ago
+    await outbox.channel(statuses_seen_at=ago(1), statuses_until=ago(told))
+    await unconfirmed(outbox, claimed=260)
+
+    assert (await outbox.claim()).resent == again
 
 
 async def test_how_far_meta_has_come_is_the_latest_event_of_any_status(outbox: Outbox) -> None:
