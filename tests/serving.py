@@ -10,6 +10,7 @@ from tests.observing import Observed, observing
 from waemitter.web.api.serving import Api
 from waemitter.web.app import Parts, build_app, serve
 from waemitter.web.auth import Authenticator, Key
+from waemitter.web.dashboard.site import Dashboard
 from waemitter.web.health import Component, Health
 from waemitter.web.webhooks import WebhookReceiver
 from waemitter.whatsapp.signature import sign
@@ -109,6 +110,7 @@ async def serving(  # noqa: PLR0913 each test turns one of them
     read_timeout: float = 10,
     keepalive_timeout: float = 75,
     api: Api | None = None,
+    dashboard: Dashboard | None = None,
     public: bool = True,
     internal: bool = True,
     most_arriving: int = 64 << 20,
@@ -131,6 +133,7 @@ async def serving(  # noqa: PLR0913 each test turns one of them
             metrics=observed.metrics,
             api=api or Api((), auth=authenticator(), audit=MemoryAudit()),
             events=observed.events,
+            dashboard=dashboard,
         )
         app = build_app(parts, public=public, internal=internal)
         async with (

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
 from waemitter.daemon.serving import Receiver
-from waemitter.daemon.shared import INBOX, OUTBOX, Shared, secret
+from waemitter.daemon.shared import DASHBOARD, INBOX, OUTBOX, Shared, secret
 from waemitter.db import schema
 from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
@@ -57,7 +57,9 @@ async def run_daemon(
 def _doorbell(settings: Settings, events: Events) -> Doorbell:
     listen = settings.database.listen_url or settings.database.url
     return Doorbell(
-        lambda: connect_listener(secret(listen)), channels=(OUTBOX, INBOX, GEARS), observer=events
+        lambda: connect_listener(secret(listen)),
+        channels=(OUTBOX, INBOX, DASHBOARD, GEARS),
+        observer=events,
     )
 
 
@@ -111,6 +113,7 @@ class _Daemon:
             "doorbell": self._shared.doorbell.run,
             **self._senders.services(),
             "receiver": self._receiver.run,
+            "pulse": self._receiver.pulse.run,
             **self._inbox.services(),
             "lag": lambda stop: watch_lag(stop, self._shared.events),
         }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from waemitter import __version__
+from waemitter.daemon.dashboard import dashboard
 from waemitter.daemon.sending import graph_client
 from waemitter.daemon.shared import OUTBOX, Shared, secret
 from waemitter.inbox.journal.writer import Journal
@@ -22,6 +23,7 @@ from waemitter.web.api.assembly import outbox_api
 from waemitter.web.api.serving import Api
 from waemitter.web.app import Parts
 from waemitter.web.auth import Authenticator
+from waemitter.web.dashboard.pulse import Pulse
 from waemitter.web.health import Component, Health
 from waemitter.web.site import Addresses, serve_site
 from waemitter.web.store import AuditStore, KeyStore
@@ -40,6 +42,8 @@ class Receiver:
         self._journal = journal
         self._drained = drained
         self._started = started
+        self.pulse = Pulse(shared.metrics, clock=time.monotonic)
+        shared.doorbell.watch(self.pulse.notified)
 
     async def run(self, stop: Stop) -> None:
         events, channels = self._shared.events, self._shared.settings.channels
@@ -75,6 +79,7 @@ class Receiver:
             app_secrets=self._app_secrets(),
             verify_tokens=self._verify_tokens(),
         )
+        auth = self._auth()
         health = Health(
             version=__version__,
             stopping=shared.stop.requested.is_set,
@@ -84,8 +89,9 @@ class Receiver:
             webhooks=receiver,
             health=health,
             metrics=shared.metrics,
-            api=self._api(),
+            api=self._api(auth),
             events=shared.events,
+            dashboard=dashboard(shared, auth=auth, pulse=self.pulse),
         )
         return serve_site(
             parts,
@@ -96,14 +102,17 @@ class Receiver:
             tls_key=http.tls_key,
         )
 
-    def _api(self) -> Api:
-        shared, http = self._shared, self._shared.settings.http
-        auth = Authenticator(
+    def _auth(self) -> Authenticator:
+        http = self._shared.settings.http
+        return Authenticator(
             fixed={key.secret.get_secret_value(): key.scopes for key in http.api_keys},
-            ring=KeyStore(shared.pool),
+            ring=KeyStore(self._shared.pool),
             rate=http.rate_limit,
             clock=time.monotonic,
         )
+
+    def _api(self, auth: Authenticator) -> Api:
+        shared = self._shared
         return outbox_api(
             outbox=OutboxStore(shared.pool),
             intake=IntakeStore(shared.pool),

@@ -18,6 +18,7 @@ from waemitter.settings import Settings
 # The channels of LISTEN.
 OUTBOX: Final = "waemitter_outbox"
 INBOX: Final = "waemitter_inbox"
+DASHBOARD: Final = "waemitter_dashboard"
 
 
 @dataclass(frozen=True, slots=True)

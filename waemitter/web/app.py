@@ -17,6 +17,7 @@ from waemitter.errors import UsageError
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
 from waemitter.web.api.serving import Api
+from waemitter.web.dashboard.site import Dashboard
 from waemitter.web.door import DOOR, MOST_CONNECTIONS, BoundedRunner, Door
 from waemitter.web.health import Health
 from waemitter.web.middleware import add_headers, traced
@@ -48,6 +49,7 @@ class Parts:
     metrics: Metrics
     api: Api
     events: Events
+    dashboard: Dashboard | None = None
 
 
 def build_app(parts: Parts, *, public: bool = True, internal: bool = True) -> web.Application:
@@ -84,6 +86,8 @@ def _add_internal(router: web.UrlDispatcher, parts: Parts) -> None:
         for path in METRICS_PATHS:
             router.add_get(prefix + path, _exposition(parts.metrics))
     parts.api.add_routes(router, prefixes=PREFIXES, hooks=False)
+    if parts.dashboard is not None:
+        parts.dashboard.add_routes(router)
 
 
 def _exposition(metrics: Metrics) -> Handler:

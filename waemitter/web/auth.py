@@ -94,13 +94,25 @@ class Authenticator:
         self._looking: Final = asyncio.Lock()
         self._used: set[int] = set()
 
-    async def admit(self, request: web.Request, needed: Scope | None) -> Caller:
-        """Tell who asks, if he may; raises Problem with 401, 403, 429 or 503."""
+    async def admit(
+        self,
+        request: web.Request,
+        needed: Scope | None,
+        *,
+        presented: str | None = None,
+        metered: bool = True,
+    ) -> Caller:
+        """Tell who asks, if he may; raises Problem with 401, 403, 429 or 503.
+
+        `presented`: a key that came otherwise than as a bearer. What is not `metered` has another bound than the rate.
+        """
         address = _address_of(request)
         if wait := self._failures.wait(address, self._clock()):
             raise _too_often(wait)
-        key = await self._identify(request, address)
-        if wait := self._requests.take(f"{key.name} {key.id or address}", self._clock()):
+        key = await self._identify(request, address, presented or _bearer(request))
+        if metered and (
+            wait := self._requests.take(f"{key.name} {key.id or address}", self._clock())
+        ):
             raise _too_often(wait)
         if not covers(key.scopes, needed):
             raise Problem(
@@ -110,8 +122,7 @@ class Authenticator:
             self._used.add(key.id)
         return Caller(key.name, key.scopes, _actor(request))
 
-    async def _identify(self, request: web.Request, address: str) -> Key:
-        presented = _bearer(request)
+    async def _identify(self, request: web.Request, address: str, presented: str | None) -> Key:
         key = self._find(self._fixed, presented)
         if key is not None:
             return key
