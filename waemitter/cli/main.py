@@ -11,6 +11,7 @@ from waemitter.cli import agent, campaign, channels, dlq, keys, media, optout, o
 from waemitter.cli.bench import bench
 from waemitter.cli.check import check
 from waemitter.cli.demo import run_demo
+from waemitter.cli.doctor import doctor
 from waemitter.cli.healthcheck import healthcheck
 from waemitter.cli.run import run
 from waemitter.cli.send import send
@@ -28,6 +29,7 @@ app.command()(run)
 app.command("demo")(run_demo)
 app.add_typer(schema.app, name="schema")
 app.command()(check)
+app.command()(doctor)
 app.command()(send)
 app.add_typer(optout.app, name="optout")
 app.add_typer(outbox.app, name="outbox")

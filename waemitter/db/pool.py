@@ -154,6 +154,13 @@ async def connect_listener(
     return await _connect(dsn, {"application_name": application_name} | _SERVER_NOTICES_OUR_DEATH)
 
 
+async def connect_through_pooler(
+    dsn: str | None, *, application_name: str = "waemitter doctor"
+) -> asyncpg.Connection[asyncpg.Record]:
+    """Make a connection that works behind any pooler; the caller closes it. Raises as `open_pool` does."""
+    return await _connect(dsn, {"application_name": application_name}, statement_cache_size=0)
+
+
 def is_outage(error: BaseException) -> bool:
     """Whether an error means "Postgres is away for now, try again" rather than a fault of ours."""
     if isinstance(error, asyncpg.InterfaceError):
@@ -192,10 +199,15 @@ def outages() -> Iterator[None]:
         raise DatabaseUnreachable(f"the database is away: {type(error).__name__}") from error
 
 
-async def _connect(dsn: str | None, settings: dict[str, str]) -> asyncpg.Connection[asyncpg.Record]:
+async def _connect(
+    dsn: str | None, settings: dict[str, str], *, statement_cache_size: int = 100
+) -> asyncpg.Connection[asyncpg.Record]:
     with _explained(dsn):
         return await asyncpg.connect(
-            _server_dsn(dsn), timeout=CONNECT_TIMEOUT, server_settings=settings
+            _server_dsn(dsn),
+            timeout=CONNECT_TIMEOUT,
+            statement_cache_size=statement_cache_size,
+            server_settings=settings,
         )
 
 
