@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,14 @@ from waemitter.db.embedded import EmbeddedPostgres
 
 TEMPLATE: Final = "waemitter"
 """The database with the schema: cloned for each test, and used as it is in a test's own server."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("tool"):
+        (program,) = mark.args
+        if shutil.which(program) is None:
+            package = mark.kwargs["package"]
+            pytest.skip(f"{program} is not installed (Debian: {package}); .ci/run installs it")
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     ),
     "grace_ran_out": lambda e: e.grace_ran_out(),
     "loop_lag_measured": lambda e: e.loop_lag_measured(lag=0.183),
+    "loops_stalled": lambda e: e.loops_stalled(loops=["sender"]),
     "gear_changed": lambda e: e.gear_changed(gear="patrol"),
     "database_lost": lambda e: e.database_lost(error="ConnectionRefusedError"),
     "database_back": lost_and_back,

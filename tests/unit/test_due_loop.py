@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 
 from tests.support import eventually
 from waemitter.errors import DatabaseUnreachable
-from waemitter.runtime import due_loop
+from waemitter.runtime import due_loop, vitals
 from waemitter.runtime.doorbell import Bell
 from waemitter.runtime.due_loop import Claim, DueLoop, Fixed
 from waemitter.runtime.supervise import Stop
@@ -396,3 +397,24 @@ async def test_an_outage_is_told_and_outlasted_with_ever_longer_pauses():
     for pause, due in zip(table.pauses(), (0.05, 0.1, 0.2), strict=False):
         assert due <= pause < due + 0.1
     assert 0.05 <= table.pauses()[4] < 0.15  # a success begins it anew
+
+
+async def test_a_loop_says_when_it_will_be_heard_of_and_nothing_after_its_end():
+    table = Table()
+    async with draining(table, sweep_interval=5000.0) as running:
+        promises = running.stop.vitals._due
+        await eventually(
+            lambda: [due - time.monotonic() > 4000 for _, due in promises.values()] == [True]
+        )
+        assert [name for name, _ in promises.values()] == ["table"]
+    assert promises == {}
+
+
+async def test_a_claim_that_never_returns_breaks_its_word(monkeypatch):
+    monkeypatch.setattr(vitals, "MARGIN", -10.0)
+    table = Table()
+    table.claiming.clear()
+    async with draining(table) as running:
+        await eventually(lambda: running.stop.vitals.overdue() == ["table"])
+        table.claiming.set()
+        await eventually(lambda: running.stop.vitals.overdue() == [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Final
 
@@ -20,6 +21,7 @@ from waemitter.observe.metrics import Metrics
 from waemitter.runtime.doorbell import Doorbell
 from waemitter.runtime.gears import GEARS
 from waemitter.runtime.lag import watch_lag
+from waemitter.runtime.service_manager import ServiceManager
 from waemitter.runtime.supervise import Service, Stop, causes_of, place_of, supervise
 from waemitter.settings import Settings
 from waemitter.whatsapp.client import open_session
@@ -65,11 +67,16 @@ def _doorbell(settings: Settings, events: Events) -> Doorbell:
 
 class _Daemon:
     def __init__(self, shared: Shared, started: float) -> None:
+        self._manager = ServiceManager.from_environment(os.environ)
         self._shared = shared
         self._senders = Senders(shared)
         self._inbox = Inbox(shared)
         self._receiver = Receiver(
-            shared, self._inbox.journal, drained=self._senders.drained, started=started
+            shared,
+            self._inbox.journal,
+            drained=self._senders.drained,
+            ready=self._manager.ready,
+            started=started,
         )
 
     async def run(self) -> int:
@@ -116,4 +123,21 @@ class _Daemon:
             "pulse": self._receiver.pulse.run,
             **self._inbox.services(),
             "lag": lambda stop: watch_lag(stop, self._shared.events),
+            "service manager": lambda stop: self._manager.run(
+                stop, observer=self._shared.events, status=self._status
+            ),
         }
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        shared = self._shared
+        rows = {
+            status: sum(
+                shared.metrics.outbox_messages.labels(channel.name, status).value
+                for channel in shared.settings.channels
+            )
+            for status in ("queued", "sending")
+        }
+        database = "Postgres does not answer" if shared.events.database_away else "Postgres answers"
+        bell = "listening" if shared.doorbell.connected else "not listening"
+        return f"{rows['queued']:.0f} queued, {rows['sending']:.0f} in flight; {database}; {bell}"

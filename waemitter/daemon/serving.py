@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from waemitter import __version__
@@ -34,13 +34,23 @@ class Receiver:
     """The web server, and the journal behind it."""
 
     def __init__(
-        self, shared: Shared, journal: Journal, *, drained: asyncio.Event, started: float
+        self,
+        shared: Shared,
+        journal: Journal,
+        *,
+        drained: asyncio.Event,
+        ready: Callable[[], None],
+        started: float,
     ) -> None:
-        """`drained`: nothing is in flight any more; `started`: when the process was, by time.monotonic()."""
+        """`drained`: nothing is in flight any more; `ready()`: whoever started us is told that we are.
+
+        `started`: when the process was, by time.monotonic().
+        """
         self.asked_to_stop_at = time.monotonic()
         self._shared = shared
         self._journal = journal
         self._drained = drained
+        self._ready = ready
         self._started = started
         self.pulse = Pulse(shared.metrics, clock=time.monotonic)
         shared.doorbell.watch(self.pulse.notified)
@@ -58,6 +68,7 @@ class Receiver:
                 )
                 if await self._connected(stop):
                     events.daemon_ready(took=time.monotonic() - self._started)
+                    self._ready()
                 await stop.requested.wait()
                 self.asked_to_stop_at = time.monotonic()
                 # Until then /health/ready says 503, and the statuses of what is in flight are kept.

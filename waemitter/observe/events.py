@@ -115,6 +115,12 @@ class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents, AgentEvent
                 "EVENT_LOOP_LAGGED", lag=round(lag, 3), msg="The event loop was held up"
             )
 
+    def loops_stalled(self, *, loops: Sequence[str]) -> None:
+        """`loops`: by the kind of their work. systemd's watchdog gets no sign of life meanwhile."""
+        self._log.error(
+            "LOOP_STALLED", loops=list(loops), msg="A loop has not come back when it said it would"
+        )
+
     def gear_changed(self, *, gear: str) -> None:
         self._log.debug("GEAR_CHANGED", gear=gear, msg="Patrol under load, the bell otherwise")
 

@@ -5,8 +5,8 @@ It is told its capacity and never claims what it cannot start. It knows nothing 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -24,6 +24,7 @@ LONGEST_RETRY: Final = 1.0
 DEAF: Final = 0.25  # seconds: a longer `not_before` still hears the bell, since a limit may be raised meanwhile
 FIRST_BACKOFF: Final = 0.05  # seconds: the database does not answer
 LONGEST_BACKOFF: Final = 2.0
+LONGEST_WORK: Final = 600.0  # seconds: a loop that had no room for so long is stuck
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,11 @@ class DueLoop(Generic[Row]):
 
     async def run(self, stop: Stop) -> None:
         backoff = FIRST_BACKOFF
-        with stop.waking(self._bell.ring), stop.waking(self._room_made.set):
+        with stop.waking(self._bell.ring), stop.waking(self._room_made.set), self._heard_of(stop):
             async with asyncio.TaskGroup() as workers:
                 while await self._has_room(stop):
                     self._bell.clear()
+                    self._promise(stop, LONGEST_BACKOFF)
                     try:
                         claim = await self._table.claim(self._claimable())
                     except DatabaseUnreachable as error:
@@ -118,6 +120,16 @@ class DueLoop(Generic[Row]):
                 await self._table.release(tuple(self._ready))
                 self._ready.clear()
 
+    @contextmanager
+    def _heard_of(self, stop: Stop) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            stop.vitals.ended(self)
+
+    def _promise(self, stop: Stop, within: float) -> None:
+        stop.vitals.promise(self, type(self._table).__name__.lower(), within)
+
     def _claimable(self) -> int:
         return min(self._batch_size, self._room() - self._working - len(self._ready))
 
@@ -131,6 +143,7 @@ class DueLoop(Generic[Row]):
         """Wait until something can be taken. False: stop."""
         while not stop.requested.is_set():
             if self._claimable() <= 0:
+                self._promise(stop, LONGEST_WORK)
                 await self._room_for(1)
             elif self._claimable() >= self._half() or await self._gathered(stop):
                 return True
@@ -193,5 +206,6 @@ class DueLoop(Generic[Row]):
             patience -= claim.not_before
         elif claim.not_before > DEAF:
             patience = max(patience, claim.not_before)
+        self._promise(stop, claim.not_before + max(patience, 0.0))
         if patience > 0:
             await self._bell.heard(patience)

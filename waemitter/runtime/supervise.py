@@ -8,9 +8,12 @@ database pool reconnect in place.
 import asyncio
 import contextlib
 import signal
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Final, TypeAlias
+
+from waemitter.runtime.vitals import Vitals
 
 Service: TypeAlias = Callable[["Stop"], Awaitable[None]]
 
@@ -26,6 +29,7 @@ class Stop:
 
     def __init__(self, *, grace: float) -> None:
         self.requested: Final = asyncio.Event()
+        self.vitals: Final = Vitals(time.monotonic)
         self._allowed = grace
         self._deadline: asyncio.Timeout | None = None
         self._wakes: list[Callable[[], None]] = []

@@ -128,6 +128,6 @@ def _triggers(found: dict[str, str]) -> Finding:
         return problem(
             "triggers",
             f"{', '.join(silent)} is switched off: messages wait for the sweep",
-            f"ALTER TABLE waemitter.outbox_messages ENABLE TRIGGER {silent[0]}",
+            f"as the owner: ALTER TABLE waemitter.outbox_messages ENABLE TRIGGER {silent[0]}",
         )
     return ok("triggers", "inserts and retries ring the bell")
