@@ -792,6 +792,52 @@ create table if not exists waemitter.agent_usage (
 ) with (fillfactor = 70);
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- What runs on the clock. The daemon writes a row for each job that it knows; any daemon may run it, one at a time.
+
+create table if not exists waemitter.jobs (
+  id               bigint generated always as identity primary key,
+  name             text not null unique check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+  schedule         text not null,                -- cron syntax, or an interval: 10s, 5m, 1h
+  time_zone        text not null default 'UTC',  -- of cron syntax
+  enabled          boolean not null default true,
+  next_run_at      timestamptz,                  -- NULL = a daemon has yet to work it out
+  problem          text,                         -- why the schedule cannot be understood
+  default_schedule text,                         -- what the daemon's settings said last; `schedule` follows it while that changes
+  run_id           bigint,                       -- of the run at work
+  running_until    timestamptz,                  -- its lease
+  created_at       timestamptz not null default clock_timestamp()
+);
+
+create table if not exists waemitter.job_runs (
+  id          bigint generated always as identity primary key,
+  job_name    text not null references waemitter.jobs (name) on update cascade on delete cascade,
+  reason      text not null default 'request' check (reason in ('schedule', 'request', 'due')),
+  status      text not null default 'starting' check (status in ('starting', 'running', 'succeeded', 'failed')),
+  summary     jsonb,
+  error       text,
+  created_at  timestamptz not null default clock_timestamp(),
+  started_at  timestamptz,
+  finished_at timestamptz,
+  duration    interval generated always as (finished_at - started_at) stored
+);
+create index if not exists job_runs_jobs on waemitter.job_runs (job_name, id);
+create unique index if not exists job_runs_requested on waemitter.job_runs (job_name) where status = 'starting';
+create index if not exists job_runs_created on waemitter.job_runs (created_at);
+
+-- The older names. cron_job takes updates (schedule, active), cron_job_logs deletes.
+create or replace view waemitter.cron_job with (security_invoker = true) as
+  select id as jobid, name as jobname, schedule, enabled as active, time_zone, next_run_at from waemitter.jobs;
+
+create or replace view waemitter.cron_job_run_details with (security_invoker = true) as
+  select j.id as jobid, r.id as runid, r.job_name as jobname, r.status, coalesce(r.error, r.summary::text) as return_message,
+         r.started_at as start_time, r.finished_at as end_time
+  from waemitter.job_runs r join waemitter.jobs j on j.name = r.job_name;
+
+create or replace view waemitter.cron_job_logs with (security_invoker = true) as
+  select id, job_name, status, error as error_message, summary, created_at as executed_at, finished_at, duration
+  from waemitter.job_runs;
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- The HTTP API's keys, and the audit of what was done by hand.
 
 -- Of a secret only its SHA-256 is kept: it is 256 random bits, which no guessing finds.
@@ -938,6 +984,41 @@ begin
   return null;
 end $$;
 
+create or replace function waemitter.notify_jobs() returns trigger language plpgsql as $$
+begin
+  notify waemitter_jobs;
+  return null;
+end $$;
+
+-- Another schedule has another next run; one that was away a while does not make up for it.
+create or replace function waemitter.job_changed() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'INSERT' then
+    new.enabled := new.enabled and (new.name <> 'buffer-processor' or waemitter.flag_enabled('buffer_processing'));
+  else
+    if new.schedule <> old.schedule or new.time_zone <> old.time_zone or (new.enabled and not old.enabled) then
+      new.next_run_at := null;
+      new.problem := null;
+    end if;
+  end if;
+  if coalesce(current_setting('waemitter.quiet', true), '') <> 'on' then notify waemitter_jobs; end if;
+  return new;
+end $$;
+
+-- buffer-processor and the switch buffer_processing are one: who turns off either turns off the other.
+create or replace function waemitter.buffer_processor_switched() returns trigger language plpgsql as $$
+begin
+  update waemitter.feature_flags f set is_enabled = new.enabled, updated_at = clock_timestamp()
+    where f.flag_name = 'buffer_processing' and f.is_enabled <> new.enabled;
+  return null;
+end $$;
+
+create or replace function waemitter.buffer_processing_switched() returns trigger language plpgsql as $$
+begin
+  update waemitter.jobs j set enabled = new.is_enabled where j.name = 'buffer-processor' and j.enabled <> new.is_enabled;
+  return null;
+end $$;
+
 -- The functions of the daemon set waemitter.quiet while they run, so that its own writes ring nothing (with set_config, since
 -- only a superuser may attach a setting of that kind to a function). The catalogue is asked first:
 -- to drop and create a trigger again would wait for, and hold up, every writer.
@@ -989,6 +1070,29 @@ begin
                  and tgname = 'suppression_trigger') then
     create trigger suppression_trigger before insert or update of address on waemitter.suppressions
       for each row execute function waemitter.normalise_address();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.dead_letters'::regclass
+                 and tgname = 'dead_letter_due_trigger') then
+    create trigger dead_letter_due_trigger after insert or update of next_retry_at, resolution_status on waemitter.dead_letters
+      for each row when (new.direction = 'inbound' and new.resolution_status = 'pending' and new.next_retry_at is not null)
+      execute function waemitter.notify_jobs();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.jobs'::regclass and tgname = 'job_trigger') then
+    create trigger job_trigger before insert or update of schedule, time_zone, enabled, next_run_at on waemitter.jobs
+      for each row execute function waemitter.job_changed();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.jobs'::regclass and tgname = 'job_switch_trigger') then
+    create trigger job_switch_trigger after update of enabled on waemitter.jobs
+      for each row when (new.name = 'buffer-processor') execute function waemitter.buffer_processor_switched();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.feature_flags'::regclass
+                 and tgname = 'buffer_processing_trigger') then
+    create trigger buffer_processing_trigger after insert or update of is_enabled on waemitter.feature_flags
+      for each row when (new.flag_name = 'buffer_processing') execute function waemitter.buffer_processing_switched();
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.job_runs'::regclass and tgname = 'job_run_trigger') then
+    create trigger job_run_trigger after insert or update of status on waemitter.job_runs
+      for each row when (new.status = 'starting') execute function waemitter.notify_jobs();
   end if;
   if not exists (select from pg_trigger where tgrelid = 'waemitter.message_queue'::regclass
                  and tgname = 'message_queue_insert_trigger') then
@@ -3837,6 +3941,228 @@ create or replace view waemitter.webhook_agent_performance with (security_invoke
          sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens, sum(cost) as cost,
          max(started_at) as last_used_at
   from waemitter.agent_sessions group by agent, variant;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Jobs. Locks: the job, then its runs.
+
+-- Have a job run now, be it enabled or not; returns the run's id, of the one that waits already if there is one.
+create or replace function waemitter.run_job(name text) returns bigint language plpgsql as $$
+declare v_id bigint;
+begin
+  perform from waemitter.jobs j where j.name = run_job.name for no key update;
+  if not found then
+    raise exception 'there is no job %', run_job.name using errcode = 'no_data_found',
+      hint = 'SELECT name FROM waemitter.jobs; the daemon adds them when it starts';
+  end if;
+  insert into waemitter.job_runs (job_name) values (run_job.name)
+  on conflict (job_name) where status = 'starting' do nothing returning id into v_id;
+  if v_id is null then
+    select r.id into v_id from waemitter.job_runs r where r.job_name = run_job.name and r.status = 'starting';
+  end if;
+  return v_id;
+end $$;
+
+-- Begin one run that is due: by its schedule, by request, or (of dlq-processor) because a letter is. Returns one row; without
+-- run_id when nothing could be begun. `next_due` is in seconds from now, NULL when nothing waits. A run whose daemon vanished
+-- has failed, and its job is still due; what was requested starts once more.
+create or replace function waemitter.claim_job(names text[], lease interval)
+returns table (run_id bigint, name text, schedule text, time_zone text, reason text, next_due double precision)
+language plpgsql as $$
+#variable_conflict use_column
+declare v_now timestamptz := clock_timestamp(); v_job waemitter.jobs; v_letters timestamptz; v_requested bigint; v_run bigint;
+        v_why text; v_due timestamptz; v_again boolean;
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  select min(d.next_retry_at) into v_letters from waemitter.dead_letters d
+    where d.resolution_status = 'pending' and d.direction = 'inbound';
+  select j.* into v_job from waemitter.jobs j
+    where j.name = any (names) and coalesce(j.running_until, '-infinity') <= v_now
+      and (j.enabled and (j.next_run_at <= v_now or j.name = 'dlq-processor' and v_letters <= v_now)
+           or exists (select from waemitter.job_runs r where r.job_name = j.name and r.status = 'starting')
+           or j.run_id is not null)
+    order by j.next_run_at, j.id limit 1 for no key update skip locked;
+  if found then
+    v_again := exists (select from waemitter.job_runs r
+                       where r.id = v_job.run_id and r.status = 'running' and r.reason = 'request')
+               and not exists (select from waemitter.job_runs r where r.job_name = v_job.name and r.status = 'starting');
+    update waemitter.job_runs r
+      set status = case when v_again then 'starting' else 'failed' end,
+          finished_at = case when not v_again then v_now end, error = 'its daemon vanished'
+      where r.id = v_job.run_id and r.status = 'running';
+    v_why := case when v_job.enabled and v_job.next_run_at <= v_now then 'schedule'
+                  when v_job.enabled and v_job.name = 'dlq-processor' and v_letters <= v_now then 'due' end;
+    update waemitter.job_runs r set status = 'running', started_at = v_now, finished_at = null, error = null
+      where r.job_name = v_job.name and r.status = 'starting' returning r.id into v_requested;
+    if v_requested is not null then
+      v_run := v_requested;
+      v_why := 'request';
+    elsif v_why is not null then
+      insert into waemitter.job_runs (job_name, reason, status, started_at) values (v_job.name, v_why, 'running', v_now)
+      returning id into v_run;
+    end if;
+    update waemitter.jobs j set run_id = v_run, running_until = case when v_run is not null then v_now + lease end
+      where j.id = v_job.id;
+  end if;
+  select min(case when r.id is not null then v_now
+                  when not j.enabled then null
+                  when j.name = 'dlq-processor' then least(j.next_run_at, v_letters) else j.next_run_at end) into v_due
+    from waemitter.jobs j left join waemitter.job_runs r on r.job_name = j.name and r.status = 'starting'
+    where j.name = any (names) and coalesce(j.running_until, '-infinity') <= v_now;
+  select least(v_due, min(j.running_until)) into v_due from waemitter.jobs j
+    where j.name = any (names) and j.running_until > v_now;
+  return query select v_run, v_job.name, v_job.schedule, v_job.time_zone, v_why,
+                      greatest(extract(epoch from v_due - v_now), 0)::float8;
+end $$;
+
+-- The run goes on: nobody else begins one. False: its lease was over, and somebody did.
+create or replace function waemitter.renew_job(run_id bigint, lease interval) returns boolean language plpgsql as $$
+#variable_conflict use_column
+begin
+  update waemitter.jobs j set running_until = clock_timestamp() + lease where j.run_id = renew_job.run_id;
+  return found;
+end $$;
+
+-- The run is over. Its job is due again at `next_run_at` (NULL leaves it), unless its schedule was changed meanwhile.
+create or replace function waemitter.finish_job(
+  run_id bigint, schedule text, time_zone text, next_run_at timestamptz, summary jsonb, error text) returns boolean
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  update waemitter.jobs j
+    set run_id = null, running_until = null,
+        next_run_at = case when j.schedule = finish_job.schedule and j.time_zone = finish_job.time_zone
+                           then coalesce(finish_job.next_run_at, j.next_run_at) else j.next_run_at end
+    where j.run_id = finish_job.run_id;
+  if not found then return false; end if;
+  update waemitter.job_runs r
+    set status = case when finish_job.error is null then 'succeeded' else 'failed' end, finished_at = clock_timestamp(),
+        summary = finish_job.summary, error = finish_job.error
+    where r.id = finish_job.run_id;
+  return true;
+end $$;
+
+-- Each job with its last run.
+create or replace function waemitter.get_cron_job_status()
+returns table (jobid bigint, jobname text, schedule text, active boolean, next_run_at timestamptz, last_run_at timestamptz,
+               last_status text, last_duration interval, last_error text)
+language sql stable as $$
+  select j.id, j.name, j.schedule, j.enabled, j.next_run_at, r.started_at, r.status, r.duration, r.error
+  from waemitter.jobs j
+  left join lateral (select * from waemitter.job_runs r where r.job_name = j.name order by r.id desc limit 1) r on true
+  order by j.name
+$$;
+
+-- Begin the retries of due letters, at most so many, the oldest first. Each counts now, and the next one has its date: a letter
+-- that takes its daemon down with it is not tried for ever. `spent`: it had its retries, and is abandoned.
+create or replace function waemitter.claim_letters(max_rows integer, max_retries integer, delays double precision[])
+returns table (id bigint, source text, stage text, channel text, whatsapp_message_id text, payload text, retry_count integer,
+               correlation_id text, spent boolean)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query
+  with due as materialized (
+    select d.id from waemitter.dead_letters d
+    where d.direction = 'inbound' and d.resolution_status = 'pending' and d.next_retry_at <= clock_timestamp()
+    order by d.next_retry_at, d.id limit max_rows for no key update skip locked)
+  update waemitter.dead_letters d
+    set retry_count = least(d.retry_count + 1, greatest(max_retries, d.retry_count)),
+        resolution_status = case when d.retry_count >= max_retries then 'abandoned' else d.resolution_status end,
+        next_retry_at = clock_timestamp() + make_interval(secs => delays[least(d.retry_count + 2, cardinality(delays))])
+    from due where d.id = due.id
+    returning d.id, d.source, d.stage, d.channel, d.whatsapp_message_id, d.payload::text, d.retry_count, d.correlation_id,
+              d.resolution_status = 'abandoned';
+end $$;
+
+-- What became of a retry; true unless somebody else has decided on the letter meanwhile.
+create or replace function waemitter.settle_letter(id bigint, error text, max_retries integer) returns boolean
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  update waemitter.dead_letters d
+    set resolution_status = case when settle_letter.error is null then 'resolved'
+                                 when d.retry_count >= max_retries then 'abandoned' else 'pending' end,
+        error = coalesce(settle_letter.error, d.error)
+    where d.id = settle_letter.id and d.resolution_status = 'pending';
+  return found;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Retention: a batch in each call, oldest first; nothing that is locked is waited for.
+
+create or replace function waemitter.purge_job_runs(older_than interval default '7 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.job_runs where created_at < clock_timestamp() - older_than and status in ('succeeded', 'failed')
+    order by created_at limit max_rows for update skip locked),
+  gone as (delete from waemitter.job_runs r using old where r.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- Messages of customers, and what conversations went through. Ids rise with time, so the oldest are looked at alone.
+create or replace function waemitter.purge_inbound_messages(older_than interval default '90 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with oldest as materialized (select id, created_at from waemitter.inbound_messages order by id limit max_rows),
+  gone as (delete from waemitter.inbound_messages m using oldest o
+           where m.id = o.id and o.created_at < clock_timestamp() - older_than returning 1)
+  select count(*)::integer from gone
+$$;
+
+create or replace function waemitter.purge_state_transitions(older_than interval default '90 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with oldest as materialized (select id, at from waemitter.conversation_state_transitions order by id limit max_rows),
+  gone as (delete from waemitter.conversation_state_transitions t using oldest o
+           where t.id = o.id and o.at < clock_timestamp() - older_than returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- Sessions whose contact wrote last so long ago.
+create or replace function waemitter.purge_sessions(older_than interval default '24 hours', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.user_sessions where last_interaction < clock_timestamp() - older_than
+    order by last_interaction limit max_rows for update skip locked),
+  gone as (delete from waemitter.user_sessions s using old where s.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- Windows that were closed and worked on, with their messages.
+create or replace function waemitter.purge_buffers(older_than interval default '30 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.message_buffer where processed_at < clock_timestamp() - older_than and closes_at is null
+    order by processed_at limit max_rows for update skip locked),
+  gone as (delete from waemitter.message_buffer b using old where b.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+-- Messages that reached their end so long ago, with what belongs to them. Looks at the next max_rows rows behind the id `after`;
+-- `behind` is where to go on, NULL when the rest is too young.
+create or replace function waemitter.purge_outbox(
+  older_than interval default '90 days', max_rows integer default 1000, after bigint default 0,
+  out deleted integer, out behind bigint)
+language plpgsql as $$
+#variable_conflict use_column
+declare v_before timestamptz := clock_timestamp() - older_than; v_ids bigint[]; v_seen integer; v_old integer;
+begin
+  select count(*), count(*) filter (where s.created_at < v_before), max(s.id),
+         array_agg(s.id) filter (where s.available_at is null and s.ended_at < v_before)
+    into v_seen, v_old, behind, v_ids
+    from (select o.id, o.created_at, o.available_at,
+                 greatest(o.created_at, o.sent_at, o.delivered_at, o.read_at, o.failed_at) as ended_at
+          from waemitter.outbox_messages o where o.id > after order by o.id limit max_rows) s;
+  if v_seen < max_rows or v_old = 0 then behind := null; end if;
+  with gone as (
+    delete from waemitter.outbox_messages o
+    using (select o.id from waemitter.outbox_messages o where o.id = any (v_ids) and o.available_at is null
+           order by o.id for update skip locked) old
+    where o.id = old.id returning o.id)
+  select coalesce(array_agg(g.id), '{}') into v_ids from gone g;
+  deleted := cardinality(v_ids);
+  delete from waemitter.outbox_transitions t where t.message_id = any (v_ids);
+  delete from waemitter.outbox_attempts a where a.message_id = any (v_ids);
+end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Roles and row level security. Without the right to create roles all else is applied, and this says so.

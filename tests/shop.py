@@ -12,12 +12,35 @@ import orjson
 
 from tests.outbox_rows import Outbox, outbox_at
 from tests.serving import Site, authenticator, serving
+from waemitter.errors import NotFound
+from waemitter.jobs.store import JobRow, JobStore, Run
 from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.media.library import MediaLibrary
 from waemitter.outbox.media.store import MediaStore
 from waemitter.web.api.assembly import outbox_api
+from waemitter.web.api.jobs import SHORTCUTS
 from waemitter.web.store import AuditStore
+
+
+class Jobs:
+    """Jobs without a daemon to run them: each ends at once, or as `run_of` says."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.run_of: Run | None = None
+
+    async def list(self) -> list[JobRow]:
+        return await self._store.list()
+
+    async def run(self, name: str, *, within: float) -> Run:
+        del within
+        if self.run_of is not None:
+            return self.run_of
+        if name not in SHORTCUTS:
+            raise NotFound(name)
+        summary = '{"success": true, "processed": 0, "durationMs": 1}'
+        return Run(1, name, "succeeded", summary, None)
 
 
 @dataclass
@@ -26,6 +49,7 @@ class Shop:
 
     site: Site
     outbox: Outbox
+    jobs: Jobs
     rings: list[int] = field(default_factory=list)
     now: float = 0.0
 
@@ -49,17 +73,19 @@ async def shop_at(
 ) -> AsyncIterator[Shop]:
     async with outbox_at(dsn) as outbox:
         rings = list[int]()
+        jobs = Jobs(JobStore(outbox.pool))
         made: Shop
         api = outbox_api(
             outbox=outbox.store,
             intake=IntakeStore(outbox.pool),
             campaigns=CampaignStore(outbox.pool),
             media=MediaLibrary(MediaStore(outbox.pool), {}),
+            jobs=jobs,
             ring=lambda: rings.append(1),
             auth=authenticator(keys, clock=clock),
             audit=AuditStore(outbox.pool),
             clock=lambda: made.now,
         )
         async with serving(api=api) as site:
-            made = Shop(site, outbox, rings)
+            made = Shop(site, outbox, jobs, rings)
             yield made

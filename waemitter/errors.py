@@ -9,6 +9,7 @@ WaemitterError
 ├── UploadFailed          Meta did not take a file                      (exit 1; a 502)
 ├── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
 ├── HandlerFailed         a turn without an answer                      (turns.turn; a retry, or a dead letter)
+├── Unusable              an item of a webhook that can have no effect  (inbox.splitter; it stays a dead letter)
 └── NotJson               a webhook whose body is no JSON object        (whatsapp.webhooks; a 400)
 
 Each message is one line that says what to do.

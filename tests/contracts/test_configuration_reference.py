@@ -67,6 +67,7 @@ PUBLISHED = [
     "WAEMITTER_RETENTION__WEBHOOK_LOGS",
     "WAEMITTER_RETENTION__OUTBOX",
     "WAEMITTER_RETENTION__CLEANUP_AT",
+    "WAEMITTER_CLEANUP_AT",
     "WAEMITTER_HTTP__HOST",
     "WAEMITTER_HTTP__PORT",
     "WAEMITTER_HTTP__ADMIN_PORT",
@@ -127,5 +128,8 @@ def test_only_what_has_an_effect_goes_unmarked():
         "inbox",
         "optout",
         "openai",
+        "sessions",
+        "dlq",
+        "retention",
     }
     assert not [entry.key for entry in ENTRIES if entry.table == "http" and entry.later]

@@ -13,6 +13,7 @@ from waemitter.observe import (
     channel_events,
     circuit_events,
     field_events,
+    job_events,
     journal_events,
     outbox_events,
 )
@@ -160,6 +161,31 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "agent_over_budget": lambda e: e.agent_over_budget(
         agent="assistant", conversation_id=3, budget="contact"
     ),
+    "jobs_known": lambda e: e.jobs_known(jobs=["retention"], succeeded={"retention": 1795300000.0}),
+    "job_started": lambda e: e.job_started(job="retention", run_id=7, reason="schedule"),
+    "job_succeeded": lambda e: e.job_succeeded(
+        job="retention", run_id=7, took=1.204, at=1795300000.0
+    ),
+    "job_failed": lambda e: e.job_failed(job="retention", run_id=7, error="DataError"),
+    "job_cut_short": lambda e: e.job_cut_short(job="retention", run_id=7),
+    "job_schedule_invalid": lambda e: e.job_schedule_invalid(
+        job="retention", reason="the interval '0s' is nothing: write 1s or more"
+    ),
+    "dlq_started": lambda e: e.dlq_started(),
+    "dlq_completed": lambda e: e.dlq_completed(
+        processed=5, successful=4, failed=1, abandoned=0, took=1.234
+    ),
+    "dlq_message_processed": lambda e: e.dlq_message_processed(
+        letter_id=12, stage="split", retries=1, correlation_id="order-17", successful=True
+    ),
+    "dlq_message_abandoned": lambda e: e.dlq_message_abandoned(
+        letter_id=12, stage="split", retries=3, correlation_id="order-17"
+    ),
+    "session_cleanup_started": lambda e: e.session_cleanup_started(),
+    "session_cleanup_completed": lambda e: e.session_cleanup_completed(
+        sessions=42, letters=15, took=0.234
+    ),
+    "retention_completed": lambda e: e.retention_completed(deleted=120413, took=61.2),
     "request_failed": lambda e: e.request_failed(
         route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
     ),
@@ -197,6 +223,7 @@ def test_the_docs_know_no_event_that_is_gone():
             agent_events,
             outbox_events,
             journal_events,
+            job_events,
             channel_events,
             circuit_events,
             field_events,

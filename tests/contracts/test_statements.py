@@ -15,6 +15,8 @@ from waemitter.db import schema
 from waemitter.db.pool import open_connection
 from waemitter.db.schema import Connection
 from waemitter.inbox.store import InboxStore, Received, Webhook
+from waemitter.jobs.dead_letters.store import DueLetter, DueLetterStore
+from waemitter.jobs.store import Claimed, Due, JobRow, JobStore, Run, Unscheduled
 from waemitter.ops.store import Funnel, OpsStore
 from waemitter.outbox.campaigns.store import (
     Campaign,
@@ -84,6 +86,12 @@ async def test_every_statement_prepares_against_the_schema(any_postgres_version:
         (OutboxStore.DEPTH, Depth),
         (OpsStore.FUNNEL, Funnel),
         (InboxStore.CLAIM, Webhook),
+        (JobStore.CLAIM, Claimed),
+        (JobStore.UNSCHEDULED, Unscheduled),
+        (JobStore.DUE, Due),
+        (JobStore.LIST, JobRow),
+        (JobStore.RUN, Run),
+        (DueLetterStore.CLAIM, DueLetter),
         (InboxStore.RECEIVE, Received),
         (CampaignStore.GET, Campaign),
         (CampaignStore.LIST, Campaign),

@@ -55,7 +55,7 @@ def test_check_prints_each_value_with_its_origin_and_no_secret():
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert result.exit_code == 0
     assert "outbox.lease 20s waemitter.toml" in lines
-    assert "sessions.ttl 2h old name SESSION_TTL_HOURS (no effect yet)" in lines
+    assert "sessions.ttl 2h old name SESSION_TTL_HOURS" in lines
     assert "database.url postgresql://app:********@db/app environment DATABASE_URL" in lines
     assert "unused: SUPABASE_URL: the database is reached through DATABASE_URL" in lines
     assert "s3cret" not in result.output

@@ -7,7 +7,20 @@ from typing import Annotated, Final
 import typer
 
 from waemitter import __version__
-from waemitter.cli import agent, campaign, channels, dlq, keys, media, optout, outbox, route, schema
+from waemitter.cli import (
+    agent,
+    campaign,
+    channels,
+    dlq,
+    flags,
+    jobs,
+    keys,
+    media,
+    optout,
+    outbox,
+    route,
+    schema,
+)
 from waemitter.cli.bench import bench
 from waemitter.cli.check import check
 from waemitter.cli.demo import run_demo
@@ -35,6 +48,8 @@ app.add_typer(optout.app, name="optout")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(channels.app, name="channels")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(flags.app, name="flags")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(route.app, name="route")
 app.add_typer(keys.app, name="keys")

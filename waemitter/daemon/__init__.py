@@ -5,6 +5,7 @@
     sending     one sender a channel, gears, probe, reconciler
     receiving   journal and spool, presence, splitter, parked statuses
     agents      the models that answer
+    jobs        what runs on the clock
     serving     the web server
 
 A stop runs through them as it should: /health/ready turns 503 at once, the web server drains, loops claim no more, what is in

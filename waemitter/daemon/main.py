@@ -8,10 +8,11 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from waemitter.daemon.jobs import Jobs
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
 from waemitter.daemon.serving import Receiver
-from waemitter.daemon.shared import DASHBOARD, INBOX, OUTBOX, Shared, secret
+from waemitter.daemon.shared import BUFFERS, DASHBOARD, INBOX, JOBS, OUTBOX, Shared, secret
 from waemitter.db import schema
 from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
@@ -60,7 +61,7 @@ def _doorbell(settings: Settings, events: Events) -> Doorbell:
     listen = settings.database.listen_url or settings.database.url
     return Doorbell(
         lambda: connect_listener(secret(listen)),
-        channels=(OUTBOX, INBOX, DASHBOARD, GEARS),
+        channels=(OUTBOX, INBOX, BUFFERS, JOBS, DASHBOARD, GEARS),
         observer=events,
     )
 
@@ -71,6 +72,7 @@ class _Daemon:
         self._shared = shared
         self._senders = Senders(shared)
         self._inbox = Inbox(shared)
+        self._jobs = Jobs(shared, self._inbox)
         self._receiver = Receiver(
             shared,
             self._inbox.journal,
@@ -111,6 +113,7 @@ class _Daemon:
                         await schema.require(connection)
                 await self._senders.prepare()
                 await self._inbox.prepare()
+                await self._jobs.prepare()
         except TimeoutError:  # the stop's: a slow database is DatabaseUnreachable
             return False
         return True
@@ -122,6 +125,7 @@ class _Daemon:
             "receiver": self._receiver.run,
             "pulse": self._receiver.pulse.run,
             **self._inbox.services(),
+            **self._jobs.services(),
             "lag": lambda stop: watch_lag(stop, self._shared.events),
             "service manager": lambda stop: self._manager.run(
                 stop, observer=self._shared.events, status=self._status

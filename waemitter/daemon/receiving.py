@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from waemitter.daemon.shared import INBOX, OUTBOX, Shared, jitter
 from waemitter.inbox.failures import Failures
@@ -11,7 +12,7 @@ from waemitter.inbox.journal.spool import Spool
 from waemitter.inbox.journal.store import JournalStore
 from waemitter.inbox.journal.writer import Journal
 from waemitter.inbox.presence import Presence
-from waemitter.inbox.services import inbox_services
+from waemitter.inbox.services import InboxLoops, inbox_services
 from waemitter.inbox.store import InboxStore
 from waemitter.outbox.channels.store import ChannelStore
 from waemitter.outbox.letters.store import LetterStore
@@ -21,11 +22,12 @@ from waemitter.settings import Settings
 
 
 class Inbox:
-    """`journal` is run by the web server's side, which it outlives by the last commit."""
+    """`journal` is run by the web server's side, which it outlives by the last commit; `redo`: see Splitter.redo."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._store = InboxStore(shared.pool)
+        first_retry = shared.settings.dlq.retry_delays[0]
+        self._store = InboxStore(shared.pool, first_retry=timedelta(seconds=first_retry))
         self._journalled = JournalStore(shared.pool)
         self._spool = _spool(shared.settings)
         self._presence = Presence(
@@ -40,6 +42,8 @@ class Inbox:
             spooling=shared.events.spool_begun,
             failed=self._presence.failed,
         )
+        self._loops = self._splitting()
+        self.redo = self._loops.redo
 
     async def prepare(self) -> None:
         if self._spool is not None:
@@ -47,7 +51,7 @@ class Inbox:
         await self._presence.begin()
 
     def services(self) -> dict[str, Service]:
-        return {**self._draining(), "presence": self._presence.run, **self._splitting()}
+        return {**self._draining(), "presence": self._presence.run, **self._loops.services}
 
     def _written(self) -> None:
         self._shared.doorbell.ring(INBOX)
@@ -60,7 +64,7 @@ class Inbox:
         )
         return {"drainer": drainer.run}
 
-    def _splitting(self) -> dict[str, Service]:
+    def _splitting(self) -> InboxLoops:
         shared = self._shared
         failures = Failures(
             LetterStore(shared.pool),

@@ -12,6 +12,8 @@ from waemitter.daemon.dashboard import dashboard
 from waemitter.daemon.sending import graph_client
 from waemitter.daemon.shared import OUTBOX, Shared, secret
 from waemitter.inbox.journal.writer import Journal
+from waemitter.jobs.desk import JobDesk
+from waemitter.jobs.store import JobStore
 from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.media.library import MediaLibrary, Number
@@ -129,6 +131,7 @@ class Receiver:
             intake=IntakeStore(shared.pool),
             campaigns=CampaignStore(shared.pool),
             media=self._media(),
+            jobs=JobDesk(JobStore(shared.pool)),
             ring=lambda: shared.doorbell.ring(OUTBOX),
             auth=auth,
             audit=AuditStore(shared.pool),

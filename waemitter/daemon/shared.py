@@ -19,6 +19,8 @@ from waemitter.settings import Settings
 OUTBOX: Final = "waemitter_outbox"
 INBOX: Final = "waemitter_inbox"
 DASHBOARD: Final = "waemitter_dashboard"
+BUFFERS: Final = "waemitter_buffer"
+JOBS: Final = "waemitter_jobs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ NOT_THE_CUSTOMERS: Final = frozenset({"system", "request_welcome"})
 NO_ANSWERS: Final = NOT_THE_CUSTOMERS | {"reaction", "edit", "revoke", "unsupported"}
 """Types of messages that are no reply to a campaign."""
 
+FROM_NOBODY: Final = "a message from nobody: no number and no id"
+
 LARGEST_CODE: Final = 2**31 - 1
 
 
@@ -146,10 +148,10 @@ class Effects:
                 continue
             if message.field != LIVE:
                 outcome.kinds["change"] += 1  # in the journal, for whoever asks for the history
-            elif message.sender or message.user_id or message.group_id:
-                live.append(each)
-            else:
+            elif unusable(message):
                 nobodys.append(each)
+            else:
+                live.append(each)
         for some in _up_to_each_succession(live):
             results = await self._store.receive(connection, [_inbound(each) for each in some])
             for received in results:
@@ -162,7 +164,7 @@ class Effects:
             await self._listen(connection, some, results, outcome)
         await self._put_aside(
             connection,
-            [(each, "a message from nobody: no number and no id") for each in nobodys],
+            [(each, FROM_NOBODY) for each in nobodys],
             outcome,
         )
 
@@ -259,6 +261,16 @@ class Effects:
         ]
         await self._store.bury(connection, letters)
         return fresh
+
+
+def unusable(item: Item) -> str | None:
+    """Why an item can have no effect, however often it is tried; None when it may."""
+    if isinstance(item, Malformed):
+        return item.reason
+    if isinstance(item, Message) and item.field == LIVE:
+        known = item.sender or item.user_id or item.group_id
+        return None if known else FROM_NOBODY
+    return None
 
 
 def _up_to_each_succession(found: Sequence[Found]) -> Iterable[Sequence[Found]]:

@@ -1,8 +1,10 @@
 """The loops that work off the journal, put together; the daemon runs them."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from waemitter.inbox.effects import Effects
 from waemitter.inbox.failures import Failures
@@ -21,6 +23,17 @@ from waemitter.runtime.supervise import Service
 ONE: Final = 1  # batch at a time: its size is the statement's
 
 
+class Redo(Protocol):
+    async def __call__(self, *, source: str, payload: str) -> None:
+        """Handle the item of a dead letter once more; see Splitter.redo."""
+        ...
+
+
+class InboxLoops(NamedTuple):
+    services: dict[str, Service]
+    redo: Redo
+
+
 def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     store: InboxStore,
     outbox: OutboxStore,
@@ -32,7 +45,7 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     lanes_freed: Callable[[], None],
     sweep_interval: float,
     jitter: Callable[[], float],
-) -> dict[str, Service]:
+) -> InboxLoops:
     """`bell`: there are webhooks; `lanes_freed()`: messages of the outbox may go on; the rest as of a DueLoop."""
     parked = Bell()  # rung by the splitter alone: what another daemon parks, that one looks after
 
@@ -61,4 +74,8 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
         clock=time.monotonic,
     )
     again = ParkedStatuses(store, events=events, lanes_freed=lanes_freed)
-    return {"splitter": loop(Courteous(splitter), bell).run, "parked": loop(again, parked).run}
+    services: dict[str, Service] = {
+        "splitter": loop(Courteous(splitter), bell).run,
+        "parked": loop(again, parked).run,
+    }
+    return InboxLoops(services, splitter.redo)

@@ -12,8 +12,10 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from waemitter.errors import DatabaseUnreachable
-from waemitter.inbox.effects import Effects, Found, Outcome
+import orjson
+
+from waemitter.errors import DatabaseUnreachable, WaemitterError
+from waemitter.inbox.effects import Effects, Found, Outcome, unusable
 from waemitter.inbox.store import Connection, InboxStore, Webhook
 from waemitter.observe.events import Events
 from waemitter.outbox.bucket import InboundMeter
@@ -31,6 +33,10 @@ RETRY_DELAY: Final = datetime.timedelta(seconds=30)
 MOST_KNOWN: Final = 10_000  # numbers that are remembered as known: only an attacker has more
 
 Learn: TypeAlias = Callable[[Connection, Sequence[Number]], Awaitable[None]]
+
+
+class Unusable(WaemitterError):
+    """An item that can have no effect, however often it is tried."""
 
 
 class Splitter:
@@ -163,6 +169,16 @@ class Splitter:
         for channel, rate in self._meter.received(outcome.received, now=self._clock()):
             await self._reserve(channel, rate)
 
+    async def redo(self, *, source: str, payload: str) -> None:
+        """Handle the item of a dead letter of the stage `split` once more; `payload` as bury() wrote it.
+
+        Raises Unusable when it can have no effect, else what its effect raises.
+        """
+        found = _of_letter(source, payload)
+        async with self._store.transaction() as connection:
+            outcome = await self._effects.apply(connection, found)
+        self._tell(source, outcome)
+
     def _tell(self, source: str, outcome: Outcome) -> None:
         self._events.items_handled(source=source, kinds=outcome.kinds)
         if unknown := outcome.kinds["unknown_number"]:
@@ -197,6 +213,18 @@ class Splitter:
             await self._store.failed(webhook.id, error=reason, attempts=TRIES, delay=RETRY_DELAY)
         except DatabaseUnreachable as outage:
             self._events.database_lost(error=str(outage))
+
+
+def _of_letter(source: str, payload: str) -> list[Found]:
+    letter = orjson.loads(payload)
+    webhook_id, document = letter["webhook_id"], letter["webhook"]
+    found = [Found(webhook_id, source, item) for item in parse(orjson.dumps(document))]
+    reasons = [reason for each in found if (reason := unusable(each.item))]
+    if not found:
+        reasons = [f"the letter does not hold it; it is in webhook_logs, id {webhook_id}"]
+    if reasons:
+        raise Unusable("; ".join(reasons))
+    return found
 
 
 def _items(webhook: Webhook, numbers: set[Number]) -> list[Found]:

@@ -102,8 +102,15 @@ class Retried(NamedTuple):
 
 
 class InboxStore:
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        first_retry: datetime.timedelta = datetime.timedelta(minutes=2),
+    ) -> None:
+        """`first_retry`: when a dead letter is tried again."""
         self._pool = pool
+        self._first_retry = first_retry
 
     CLAIM: Final = """
         with due as (
@@ -223,7 +230,7 @@ class InboxStore:
 
     BURY: Final = """
         insert into waemitter.dead_letters (direction, source, stage, whatsapp_message_id, payload, error, next_retry_at)
-        select 'inbound', source, 'split', wamid, payload::jsonb, error, case when again then now() + interval '2 minutes' end
+        select 'inbound', source, 'split', wamid, payload::jsonb, error, case when again then clock_timestamp() + $6 end
         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
           as l (source, wamid, payload, error, again)
     """
@@ -231,7 +238,7 @@ class InboxStore:
     async def bury(self, connection: Connection, letters: Sequence[Letter]) -> None:
         if letters:
             columns = [list(column) for column in zip(*letters, strict=True)]
-            await connection.execute(self.BURY, *columns)
+            await connection.execute(self.BURY, *columns, self._first_retry)
 
     RETRY_PARKED: Final = """
         select status, result, n, resolved, doubled, freed, waiting

@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from waemitter.observe.agent_events import AgentEvents
 from waemitter.observe.circuit_events import CircuitEvents
 from waemitter.observe.field_events import FieldEvents
+from waemitter.observe.job_events import JobEvents
 from waemitter.observe.journal_events import JournalEvents
 from waemitter.observe.metrics import (
     EVENT_KINDS,
@@ -65,7 +66,7 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
 }
 
 
-class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents, AgentEvents):
+class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents, AgentEvents, JobEvents):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 
     def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:

@@ -48,6 +48,11 @@ AGENT_OUTCOMES: Final = (
 )
 REVIEWS: Final = ("kept", "rewritten", "rejected", "skipped", OTHER)
 WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
+JOBS: Final = (
+    *("dlq-processor", "buffer-processor", "session-cleanup", "cleanup-stuck-conversations"),
+    *("refresh-analytics", "retention", OTHER),
+)
+JOB_OUTCOMES: Final = ("succeeded", "failed", "cut_short")
 
 _Child = TypeVar("_Child", Counter, Gauge, Histogram)
 
@@ -174,6 +179,13 @@ class Metrics:
         self.event_loop_lag = new(
             Gauge, "event_loop_lag_seconds", "How late the event loop ran a timer, last measured."
         )
+        self.job_runs = new(Counter, "job_runs_total", "Runs of jobs.", "job", "outcome")
+        self.job_last_success = new(
+            Gauge,
+            "job_last_success_timestamp_seconds",
+            "When this daemon, or before its start any, last ran the job to its end; 0 is never.",
+            "job",
+        )
         self.build_info = new(Gauge, "build_info", "1, labelled by the build.", "version", "python")
 
     def _family(self, new: type[_Child], name: str, meaning: str, *labels: str) -> Family[_Child]:
@@ -195,8 +207,15 @@ class Metrics:
         for direction in DIRECTIONS:
             for status in LETTER_STATUSES:
                 self.dead_letters.labels(direction, status)
+        self._initialise_jobs()
         for resolution in RESOLUTIONS[:-1]:
             self.outbox_unconfirmed.labels(resolution)
+
+    def _initialise_jobs(self) -> None:
+        for job in JOBS[:-1]:
+            self.job_last_success.labels(job)
+            for outcome in JOB_OUTCOMES:
+                self.job_runs.labels(job, outcome)
 
     def for_channel(self, name: str) -> None:
         """Bring every series of a channel into being at zero, so that a rate has a start."""

@@ -65,11 +65,11 @@ class Settings(Group):
         OptOutSettings, "The words by which people stop your messages, and start them again."
     )
     turns: TurnsSettings = group(TurnsSettings, "How a window is answered.", later=True)
-    sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.", later=True)
-    dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.", later=True)
     openai: OpenAISettings = group(OpenAISettings, "The model behind agents.")
+    sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.")
+    dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.")
     chatwoot: ChatwootSettings = group(ChatwootSettings, "Where people answer.", later=True)
-    retention: RetentionSettings = group(RetentionSettings, "How long rows are kept.", later=True)
+    retention: RetentionSettings = group(RetentionSettings, "How long rows are kept.")
     slo: SloSettings = group(SloSettings, "What is promised, and measured.", later=True)
     alerts: AlertsSettings = group(AlertsSettings, "When somebody is told.", later=True)
 

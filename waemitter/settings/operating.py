@@ -72,6 +72,11 @@ class RetentionSettings(Group):
     outbox: Duration = setting(
         90 * _DAY, "How long messages are kept after they reached their end.", gt=0
     )
+    inbound: Duration = setting(
+        90 * _DAY,
+        "How long customers' messages, and what conversations went through, are kept.",
+        gt=0,
+    )
     cleanup_at: TimeOfDay = setting(
         time(2), "When the day's cleanup runs, in UTC.", old={"WAEMITTER_CLEANUP_AT": ""}
     )

@@ -14,6 +14,7 @@ from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.media.library import MediaLibrary
 from waemitter.outbox.store import OutboxStore
 from waemitter.web.api.campaigns import Campaigns
+from waemitter.web.api.jobs import Desk, Jobs
 from waemitter.web.api.media import MediaUploads
 from waemitter.web.api.messages import Messages
 from waemitter.web.api.model import Nothing
@@ -28,12 +29,13 @@ class Description(RootModel[dict[str, Any]]):
     """An OpenAPI document."""
 
 
-def outbox_api(
+def outbox_api(  # noqa: PLR0913 what the API is about, by name
     *,
     outbox: OutboxStore,
     intake: IntakeStore,
     campaigns: CampaignStore,
     media: MediaLibrary,
+    jobs: Desk,
     ring: Callable[[], None],
     auth: Authenticator,
     audit: Audit,
@@ -44,6 +46,7 @@ def outbox_api(
         *Messages(outbox=outbox, intake=intake).operations(),
         *Queue(intake=intake, campaigns=campaigns, ring=ring, clock=clock).operations(),
         *Campaigns(campaigns=campaigns).operations(),
+        *Jobs(desk=jobs).operations(),
         *MediaUploads(media).operations(),
     )
     return build_api(operations, auth=auth, audit=audit, version=__version__)

@@ -90,7 +90,8 @@ class Api:
                 if operation.audited:
                     await self._audit.record(
                         action=operation.name,
-                        target=call.request.match_info.get("id"),
+                        target=call.request.match_info.get("id")
+                        or call.request.match_info.get("name"),
                         actor=call.caller.actor,
                         key=call.caller.key,
                         request_id=call.request[TRACE].request_id,
