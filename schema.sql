@@ -3255,10 +3255,11 @@ $$;
 
 -- Put messages into their conversations' windows; the caller's transaction has just kept them, and holds the conversations.
 -- `durations` and `ages` in seconds; `sliding`: the duration counts from each message; `at_once`: the window closes with it.
--- `rate`: messages of one conversation that are taken in a minute. `result`: opened, joined, closed (full, or at once), or
+-- `rate`: messages of one conversation that are taken in a minute; `enhanced`: instead of its flag. `result`: opened, joined, closed (full, or at once), or
 -- rate_limited: it is kept, and nobody answers it.
 create or replace function waemitter.buffer_messages(
-  message_ids bigint[], durations float8[], ages float8[], sizes integer[], sliding boolean[], at_once boolean[], rate integer
+  message_ids bigint[], durations float8[], ages float8[], sizes integer[], sliding boolean[], at_once boolean[], rate integer,
+  enhanced boolean default null
 ) returns table (message_id bigint, conversation_id bigint, buffer_id bigint, result text) language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 #variable_conflict use_column
@@ -3273,7 +3274,7 @@ begin
   for r in
     select g.*, i.conversation_id, i.whatsapp_message_id, i.message_type, i.payload, i.sent_at, v.status,
            waemitter.flag_enabled('message_buffering', v.contact_id)
-             and waemitter.flag_enabled('enhanced_processing', v.contact_id) as gathers
+             and coalesce(enhanced, waemitter.flag_enabled('enhanced_processing', v.contact_id)) as gathers
     from unnest(message_ids, durations, ages, sizes, sliding, at_once)
       with ordinality as g (id, duration, age, size, sliding, at_once, n)
     join waemitter.inbound_messages i on i.id = g.id

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import orjson
 
 from waemitter.inbox.failures import Failure, Failures, Notice
+from waemitter.inbox.gathering.gatherer import Gatherer, Said
 from waemitter.inbox.store import (
     Answer,
     Connection,
@@ -107,16 +108,18 @@ class Effects:
         *,
         fields: Mapping[str, FieldHandler],
         listener: Listener | None = None,
+        gatherer: Gatherer | None = None,
     ) -> None:
         """`fields`: what a change of that field causes; a field that is not there is counted, and stays in the journal.
 
-        `listener`: who looks for opt-outs in what people write.
+        `listener`: who looks for opt-outs in what people write. Without a `gatherer` nobody answers what they write.
         """
         self._store = store
         self._outbox = outbox
         self._failures = failures
         self._fields = fields
         self._listener = listener
+        self._gatherer = gatherer
 
     async def apply(self, connection: Connection, found: Sequence[Found]) -> Outcome:
         """Raises what the database or a handler raises: then nothing of it may be committed.
@@ -162,6 +165,9 @@ class Effects:
             await self._store.follow(connection, list(_moves(some, results)))
             await self._store.count_answers(connection, list(_answers(some, results)))
             await self._listen(connection, some, results, outcome)
+            if self._gatherer is not None:
+                tell = await self._gatherer.gather(connection, list(_said(some, results)))
+                outcome.tell += [tell] if tell else []
         await self._put_aside(
             connection,
             [(each, FROM_NOBODY) for each in nobodys],
@@ -340,6 +346,18 @@ def _answers(found: Sequence[Found], results: Sequence[Received]) -> Iterable[An
         context = message.raw.get("context")
         wamid = _word(context.get("id")) if isinstance(context, dict) else None
         yield Answer(received.channel, sender, wamid, tapped(message))
+
+
+def _said(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Said]:
+    for received in results:
+        message = found[received.n].item
+        if (
+            isinstance(message, Message)
+            and received.message_id is not None
+            and received.contact_id is not None
+            and received.channel is not None
+        ):
+            yield Said(received.message_id, received.channel, received.contact_id, message.raw)
 
 
 def _heard(status: Status) -> Heard:

@@ -25,11 +25,6 @@ class Window:
     max_size: int = 50
     max_age: float = 300.0
 
-    @property
-    def wait(self) -> float:
-        """Seconds from the first message (`sliding`: from each) until the window closes."""
-        return 0.0 if self.mode == "off" else min(self.duration, self.max_age)
-
 
 OFF: Final = Window(mode="off")
 
@@ -38,7 +33,30 @@ class Windows(Protocol):
     """Who knows the window of a message: the routes do."""
 
     def window(
-        self, *, channel: str, message: Mapping[str, Any], active_service: str | None
+        self,
+        *,
+        channel: str,
+        contact_id: int,
+        message: Mapping[str, Any],
+        active_service: str | None,
     ) -> Window:
         """`message`: Meta's object; `active_service`: of the contact's session."""
         ...
+
+
+SILENT: Final = frozenset({"system", "request_welcome", "reaction", "edit", "revoke"})
+"""Types of messages that ask for no answer: they are kept, and open no window."""
+
+
+def gathers(message: Mapping[str, Any]) -> bool:
+    """Whether the message is for a turn. What is said in a group is not: a turn answers one person."""
+    return message.get("type") not in SILENT and not message.get("group_id")
+
+
+def complete(message: Mapping[str, Any]) -> bool:
+    """Whether nothing more is to be expected: a button was tapped, a row of a list chosen, a form sent."""
+    interactive = message.get("interactive")
+    return message.get("type") == "button" or (
+        isinstance(interactive, Mapping)
+        and not {"button_reply", "list_reply", "nfm_reply"}.isdisjoint(interactive)
+    )

@@ -28,6 +28,7 @@ from waemitter.observe.metrics import (
     closed,
 )
 from waemitter.observe.outbox_events import OutboxEvents
+from waemitter.observe.turn_events import TurnEvents
 
 EventKind: TypeAlias = Literal[
     "message", "status", "error", "change", "duplicate", "unknown_number", "other"
@@ -66,7 +67,9 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
 }
 
 
-class Events(OutboxEvents, FieldEvents, JournalEvents, CircuitEvents, AgentEvents, JobEvents):
+class Events(
+    OutboxEvents, FieldEvents, JournalEvents, CircuitEvents, AgentEvents, JobEvents, TurnEvents
+):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 
     def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:

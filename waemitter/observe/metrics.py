@@ -47,6 +47,14 @@ AGENT_OUTCOMES: Final = (
     *("circuit_open", "cancelled", "over_budget", OTHER),
 )
 REVIEWS: Final = ("kept", "rewritten", "rejected", "skipped", OTHER)
+BUFFER_STATUSES: Final = ("open", "processing", "failed")
+FLUSH_REASONS: Final = ("time", "age", "size", "at_once", "trigger", OTHER)
+UNROUTED: Final = "none"
+"""The route of what nobody answers."""
+TURN_OUTCOMES: Final = (
+    *("answered", "silent", "human", "superseded", "retry", "failed", "lost", "rate_limited"),
+    OTHER,
+)
 WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
 JOBS: Final = (
     *("dlq-processor", "buffer-processor", "session-cleanup", "cleanup-stuck-conversations"),
@@ -75,6 +83,7 @@ class Metrics:
         self._define_outbox()
         self._define_webhooks()
         self._define_agents()
+        self._define_turns()
         self._define_daemon()
         self._initialise()
         registry.register(self)
@@ -165,6 +174,24 @@ class Metrics:
             Counter, "agent_reviews_total", "Drafts looked at twice, by result.", "agent", "result"
         )
 
+    def _define_turns(self) -> None:
+        new = self._family
+        self.buffers = new(
+            Gauge, "buffers", "Windows and turns that have not ended well.", "status"
+        )
+        self.buffer_flushes = new(
+            Counter,
+            "buffer_flushes_total",
+            "Windows that became turns, by why they closed.",
+            "reason",
+        )
+        self.turns = new(
+            Counter, "turns_total", "Turns by what became of them.", "route", "outcome"
+        )
+        self.turn_duration = new(
+            Histogram, "turn_duration_seconds", "From the claim of a turn to its commit."
+        )
+
     def _define_daemon(self) -> None:
         new = self._family
         self.listener_connected = new(
@@ -210,6 +237,19 @@ class Metrics:
         self._initialise_jobs()
         for resolution in RESOLUTIONS[:-1]:
             self.outbox_unconfirmed.labels(resolution)
+        self._initialise_turns()
+
+    def _initialise_turns(self) -> None:
+        for status in BUFFER_STATUSES:
+            self.buffers.labels(status)
+        for reason in FLUSH_REASONS[:-1]:
+            self.buffer_flushes.labels(reason)
+        self.for_route(UNROUTED)
+
+    def for_route(self, name: str) -> None:
+        """Bring every series of a route into being at zero."""
+        for outcome in TURN_OUTCOMES[:-1]:
+            self.turns.labels(name, outcome)
 
     def _initialise_jobs(self) -> None:
         for job in JOBS[:-1]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from waemitter.inbox.windows import Window
 from waemitter.turns.turn import Contact, Handler, Session
+from waemitter.turns.words import text_of
 
 Supersede: TypeAlias = Literal["keep", "discard"]
 """What becomes of an answer when more was written while it was made: `keep` sends it, and the rest is a turn of its own;
@@ -60,3 +61,53 @@ class Router(Protocol):
     def decide(self, facts: Facts, session: Session, flags: Flags) -> Decision | None:
         """None: nobody answers, the turn is kept and ends without a reply."""
         ...
+
+
+class NoRoutes:
+    """An installation without routes: messages are kept, and nobody answers."""
+
+    def decide(self, facts: Facts, session: Session, flags: Flags) -> Decision | None:
+        """Nobody."""
+
+
+class RoutedWindows:
+    """The windows of messages, as the routes say that these would take if they stood alone."""
+
+    def __init__(self, router: Router, default: Window) -> None:
+        """`default`: for what nobody answers."""
+        self._router = router
+        self._default = default
+
+    def window(
+        self,
+        *,
+        channel: str,
+        contact_id: int,
+        message: Mapping[str, Any],
+        active_service: str | None,
+    ) -> Window:
+        """See Windows; a router that fails here is told of when the turn has its route."""
+        facts = Facts(
+            channel=channel,
+            conversation_id=0,
+            contact=_sender(contact_id, message),
+            text=text_of(message) or "",
+            messages=[message],
+        )
+        try:
+            decision = self._router.decide(facts, Session(active_service), Flags())
+        except Exception:  # noqa: BLE001 a message must not be lost by a route
+            return self._default
+        return self._default if decision is None else decision.buffer
+
+
+def _sender(contact_id: int, message: Mapping[str, Any]) -> Contact:
+    wa_id, user_id = message.get("from"), message.get("from_user_id")
+    digits = wa_id if isinstance(wa_id, str) else None
+    return Contact(
+        id=contact_id,
+        wa_id=digits,
+        user_id=user_id if isinstance(user_id, str) else None,
+        phone=None if digits is None else f"+{digits}",
+        name=None,
+    )
