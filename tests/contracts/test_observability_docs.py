@@ -16,6 +16,7 @@ from waemitter.observe import (
     job_events,
     journal_events,
     outbox_events,
+    turn_events,
 )
 from waemitter.observe import events as events_module
 from waemitter.observe.events import Events
@@ -25,10 +26,11 @@ ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "observability.md").read_text()
 TIMESTAMP = "2026-07-01T09:30:00.123456Z"
 
+CORRELATION = "8f14e45f-ceea-467f-a0e6-b5c1d2a3f4e5"
 ATTEMPT = Attempt(
     channel="default",
     message_id=1017,
-    correlation_id="8f14e45f-ceea-467f-a0e6-b5c1d2a3f4e5",
+    correlation_id=CORRELATION,
     attempt=1,
 )
 
@@ -186,6 +188,47 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
         sessions=42, letters=15, took=0.234
     ),
     "retention_completed": lambda e: e.retention_completed(deleted=120413, took=61.2),
+    "buffer_opened": lambda e: e.buffer_opened(buffer_id=71, conversation_id=12),
+    "messages_rate_limited": lambda e: e.messages_rate_limited(count=5),
+    "buffers_sampled": lambda e: e.buffers_sampled({"open": 14, "processing": 2, "failed": 1}),
+    "buffer_flushed": lambda e: e.buffer_flushed(
+        turn_id=71,
+        conversation_id=12,
+        reason="time",
+        messages=3,
+        late=0.004,
+        correlation_id=CORRELATION,
+    ),
+    "route_decided": lambda e: e.route_decided(
+        turn_id=71, route="rides", reason="the keyword 'taxi'", correlation_id=CORRELATION
+    ),
+    "typing_refused": lambda e: e.typing_refused(status=400),
+    "turn_ended": lambda e: e.turn_ended(
+        turn_id=71,
+        route="rides",
+        outcome="answered",
+        attempt=1,
+        took=0.183201,
+        correlation_id=CORRELATION,
+    ),
+    "turn_retried": lambda e: e.turn_retried(
+        turn_id=71,
+        route="rides",
+        stage="handler",
+        error="HandlerFailed",
+        attempt=1,
+        delay=1.04,
+        correlation_id=CORRELATION,
+    ),
+    "turn_failed": lambda e: e.turn_failed(
+        turn_id=71,
+        route="rides",
+        stage="handler",
+        error="HandlerFailed",
+        letter_id=9,
+        took=4.0,
+        correlation_id=CORRELATION,
+    ),
     "request_failed": lambda e: e.request_failed(
         route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
     ),
@@ -225,6 +268,7 @@ def test_the_docs_know_no_event_that_is_gone():
             journal_events,
             job_events,
             channel_events,
+            turn_events,
             circuit_events,
             field_events,
         )

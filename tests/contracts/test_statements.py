@@ -14,6 +14,7 @@ import pytest
 from waemitter.db import schema
 from waemitter.db.pool import open_connection
 from waemitter.db.schema import Connection
+from waemitter.inbox.gathering.store import Gathered, GatheringStore
 from waemitter.inbox.store import InboxStore, Received, Webhook
 from waemitter.jobs.dead_letters.store import DueLetter, DueLetterStore
 from waemitter.jobs.store import Claimed, Due, JobRow, JobStore, Run, Unscheduled
@@ -93,6 +94,7 @@ async def test_every_statement_prepares_against_the_schema(any_postgres_version:
         (JobStore.RUN, Run),
         (DueLetterStore.CLAIM, DueLetter),
         (InboxStore.RECEIVE, Received),
+        (GatheringStore.GATHER, Gathered),
         (CampaignStore.GET, Campaign),
         (CampaignStore.LIST, Campaign),
         (CampaignStore.ENQUEUE, Enqueued),

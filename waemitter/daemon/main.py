@@ -13,6 +13,7 @@ from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
 from waemitter.daemon.serving import Receiver
 from waemitter.daemon.shared import BUFFERS, DASHBOARD, INBOX, JOBS, OUTBOX, Shared, secret
+from waemitter.daemon.turning import Turns
 from waemitter.db import schema
 from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
@@ -71,7 +72,8 @@ class _Daemon:
         self._manager = ServiceManager.from_environment(os.environ)
         self._shared = shared
         self._senders = Senders(shared)
-        self._inbox = Inbox(shared)
+        self._turns = Turns(shared)
+        self._inbox = Inbox(shared, self._turns.gatherer)
         self._jobs = Jobs(shared, self._inbox)
         self._receiver = Receiver(
             shared,
@@ -126,6 +128,7 @@ class _Daemon:
             "pulse": self._receiver.pulse.run,
             **self._inbox.services(),
             **self._jobs.services(),
+            **self._turns.services(),
             "lag": lambda stop: watch_lag(stop, self._shared.events),
             "service manager": lambda stop: self._manager.run(
                 stop, observer=self._shared.events, status=self._status

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from waemitter.daemon.shared import INBOX, OUTBOX, Shared, jitter
 from waemitter.inbox.failures import Failures
+from waemitter.inbox.gathering.gatherer import Gatherer
 from waemitter.inbox.journal.drainer import Drainer
 from waemitter.inbox.journal.spool import Spool
 from waemitter.inbox.journal.store import JournalStore
@@ -24,8 +25,10 @@ from waemitter.settings import Settings
 class Inbox:
     """`journal` is run by the web server's side, which it outlives by the last commit; `redo`: see Splitter.redo."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, gatherer: Gatherer) -> None:
+        """`gatherer`: where what customers write goes on."""
         self._shared = shared
+        self._gatherer = gatherer
         first_retry = shared.settings.dlq.retry_delays[0]
         self._store = InboxStore(shared.pool, first_retry=timedelta(seconds=first_retry))
         self._journalled = JournalStore(shared.pool)
@@ -79,6 +82,7 @@ class Inbox:
             OutboxStore(shared.pool),
             failures,
             rules=shared.settings.field_rules,
+            gatherer=self._gatherer,
             events=shared.events,
             bell=shared.doorbell.bell(INBOX),
             lanes_freed=lambda: shared.doorbell.ring(OUTBOX),

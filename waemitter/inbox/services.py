@@ -10,6 +10,7 @@ from waemitter.inbox.effects import Effects
 from waemitter.inbox.failures import Failures
 from waemitter.inbox.fields.actions import FieldActions, OptOuts, Rules
 from waemitter.inbox.fields.store import FieldStore
+from waemitter.inbox.gathering.gatherer import Gatherer
 from waemitter.inbox.journal.courtesy import Courteous
 from waemitter.inbox.parked import ParkedStatuses
 from waemitter.inbox.splitter import Splitter
@@ -40,6 +41,7 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     failures: Failures,
     *,
     rules: Rules,
+    gatherer: Gatherer,
     events: Events,
     bell: Bell,
     lanes_freed: Callable[[], None],
@@ -65,7 +67,14 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     optouts = OptOuts(knowledge, rules, events=events)
     splitter = Splitter(
         store,
-        Effects(store, outbox, failures, fields=actions.handlers, listener=optouts.hear),
+        Effects(
+            store,
+            outbox,
+            failures,
+            fields=actions.handlers,
+            listener=optouts.hear,
+            gatherer=gatherer,
+        ),
         learn=knowledge.learn,
         events=events,
         lanes_freed=lanes_freed,

@@ -33,12 +33,7 @@ class Windows(Protocol):
     """Who knows the window of a message: the routes do."""
 
     def window(
-        self,
-        *,
-        channel: str,
-        contact_id: int,
-        message: Mapping[str, Any],
-        active_service: str | None,
+        self, *, channel: str, message: Mapping[str, Any], active_service: str | None
     ) -> Window:
         """`message`: Meta's object; `active_service`: of the contact's session."""
         ...

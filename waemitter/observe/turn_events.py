@@ -79,6 +79,14 @@ class TurnEvents:
             msg="A turn has its route",
         )
 
+    def typing_refused(self, *, status: int | None) -> None:
+        """`status`: Meta's HTTP status, None without an answer."""
+        self._log.debug(
+            "TYPING_REFUSED",
+            status=status,
+            msg="A customer was not shown that an answer is on its way",
+        )
+
     def turn_ended(
         self,
         *,

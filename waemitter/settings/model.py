@@ -64,7 +64,7 @@ class Settings(Group):
     optout: OptOutSettings = group(
         OptOutSettings, "The words by which people stop your messages, and start them again."
     )
-    turns: TurnsSettings = group(TurnsSettings, "How a window is answered.", later=True)
+    turns: TurnsSettings = group(TurnsSettings, "How a window is answered.")
     openai: OpenAISettings = group(OpenAISettings, "The model behind agents.")
     sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.")
     dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.")

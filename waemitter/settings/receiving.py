@@ -53,30 +53,26 @@ class InboxSettings(Group):
         "fixed",
         "When a window closes: `fixed` counts from its first message, `sliding` from its last "
         "(capped by the age), `off` makes each message its own turn.",
-        later=True,
     )
     buffer_duration: Duration = setting(
         30.0,
         "How long a window stays open.",
         old={"MESSAGE_BUFFER_DURATION_MS": "ms"},
-        later=True,
         gt=0,
     )
     buffer_max_size: int = setting(
-        50, "Messages that close a window at once.", old={"MAX_BUFFER_SIZE": ""}, ge=1, later=True
+        50, "Messages that close a window at once.", old={"MAX_BUFFER_SIZE": ""}, ge=1
     )
     buffer_max_age: Duration = setting(
         300.0,
         "The age at which a window closes in any case.",
         old={"MAX_BUFFER_AGE_MS": "ms"},
-        later=True,
         gt=0,
     )
     sweep_interval: Duration = setting(
         10.0,
         "How often due windows are looked for that no notification told of.",
         old={"BUFFER_PROCESSING_INTERVAL_MS": "ms"},
-        later=True,
         gt=0,
     )
     takeover: Duration = setting(
@@ -87,7 +83,6 @@ class InboxSettings(Group):
     lock_lease: Duration = setting(
         120.0,
         "How long a conversation stays locked when its daemon died; renewed at a third of it.",
-        later=True,
         gt=0,
     )
 
@@ -127,19 +122,30 @@ class TurnsSettings(Group):
         4.0,
         "How long an http handler may take to answer.",
         old={"WA_ROUTER_TIMEOUT_MS": "ms"},
+        later=True,
         gt=0,
     )
+    timeout: Duration = setting(
+        60.0, "How long any handler may take; then its turn is tried again.", gt=0
+    )
+    concurrency: int = setting(32, "Most turns that one daemon works on at once.", ge=1)
     max_attempts: int = setting(
         3, "Tries of a turn; then it is a dead letter, which has retries of its own.", ge=1
     )
     enhanced: bool = setting(
         True,  # noqa: FBT003 - the first argument is the default, whatever its type
-        "`false` does without windows and agents; claims, locks and dead letters stay.",
+        "`false` does without windows, supersede and agents; claims, locks and dead letters stay. When it is set, the "
+        "switch `enhanced_processing` in the table feature_flags has no say.",
         old={"WA_ENHANCED_PROCESSING": ""},
     )
     contact_rate: int = setting(
         20, "Messages a minute of one contact that are answered; the rest are journalled.", ge=1
     )
+
+    @property
+    def flag(self) -> bool | None:
+        """`enhanced` where it is set; None: the table feature_flags says."""
+        return self.enhanced if "enhanced" in self.model_fields_set else None
 
 
 class SessionsSettings(Group):

@@ -54,6 +54,19 @@ class Decision:
     service: str | None = None
     supersede: Supersede = "keep"
 
+    def session_before(self, session: Session) -> Session:
+        """The session as the handler gets it."""
+        return Session() if self.ends_session else session
+
+    def session_after(self, session: Session, said: Session | None) -> Session | None:
+        """What is to be written: what the handler `said`, else what the route asks for; None = as it was."""
+        if said is not None:
+            return said
+        begun = self.session_before(session)
+        if self.service is not None:
+            begun = Session(self.service, begun.context)
+        return None if begun == session else begun
+
 
 class Router(Protocol):
     """The routes of this installation."""
@@ -79,18 +92,13 @@ class RoutedWindows:
         self._default = default
 
     def window(
-        self,
-        *,
-        channel: str,
-        contact_id: int,
-        message: Mapping[str, Any],
-        active_service: str | None,
+        self, *, channel: str, message: Mapping[str, Any], active_service: str | None
     ) -> Window:
         """See Windows; a router that fails here is told of when the turn has its route."""
         facts = Facts(
             channel=channel,
             conversation_id=0,
-            contact=_sender(contact_id, message),
+            contact=_sender(message),
             text=text_of(message) or "",
             messages=[message],
         )
@@ -101,11 +109,11 @@ class RoutedWindows:
         return self._default if decision is None else decision.buffer
 
 
-def _sender(contact_id: int, message: Mapping[str, Any]) -> Contact:
+def _sender(message: Mapping[str, Any]) -> Contact:
     wa_id, user_id = message.get("from"), message.get("from_user_id")
     digits = wa_id if isinstance(wa_id, str) else None
     return Contact(
-        id=contact_id,
+        id=0,
         wa_id=digits,
         user_id=user_id if isinstance(user_id, str) else None,
         phone=None if digits is None else f"+{digits}",

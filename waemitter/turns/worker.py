@@ -18,7 +18,6 @@ from waemitter.errors import DatabaseUnreachable
 from waemitter.observe.events import Events
 from waemitter.runtime.due_loop import Claim
 from waemitter.turns.routing import Decision, Facts, Router
-from waemitter.turns.sessions import after, before
 from waemitter.turns.store import Claimed, Outcome, TurnStore
 from waemitter.turns.turn import Answer, HandlerFailed, Turn
 from waemitter.turns.words import joined
@@ -232,7 +231,7 @@ class Worker:
             route=decision.route,
             conversation_id=claimed.conversation_id,
             contact=claimed.contact,
-            session=before(claimed.session, decision),
+            session=decision.session_before(claimed.session),
             text=text,
             messages=claimed.messages,
             correlation_id=claimed.correlation_id,
@@ -244,7 +243,7 @@ class Worker:
                 keeping = group.create_task(self._keep(claimed, lock, limit))
                 try:
                     answer = await decision.handler.handle(turn)
-                    session = after(claimed.session, decision, answer.session)
+                    session = decision.session_after(claimed.session, answer.session)
                     return dataclasses.replace(answer, session=session)
                 except Exception as error:  # noqa: BLE001 whatever a handler raises, the turn has an end
                     problem = error

@@ -103,6 +103,21 @@ def render(
         raise PayloadError("payload", f"cannot be written as JSON: {error}") from error
 
 
+def typing_request(wamid: str) -> bytes:
+    """Return the body that marks a message as read and shows "typing…" for 25 s, or until the reply.
+
+    https://developers.facebook.com/docs/whatsapp/cloud-api/typing-indicators
+    """
+    return orjson.dumps(
+        {
+            "messaging_product": "whatsapp",
+            "status": "read",
+            "message_id": wamid,
+            "typing_indicator": {"type": "text"},
+        }
+    )
+
+
 def complaints(recipient: str, message_type: str, payload: Mapping[str, Any]) -> list[PayloadError]:
     """All that is wrong with the payload; once that is in order, what is wrong with the rest."""
     found = problems(message_type, payload)

@@ -71,7 +71,6 @@ class Gatherer:
         else:
             window = self._windows.window(
                 channel=said.channel,
-                contact_id=said.contact_id,
                 message=said.message,
                 active_service=active_service,
             )

@@ -1,0 +1,76 @@
+"""From a customer's message to the replies: windows, routes, and the worker."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from waemitter.daemon.sending import graph_client
+from waemitter.daemon.shared import BUFFERS, Shared, jitter
+from waemitter.inbox.gathering.gatherer import Gatherer
+from waemitter.inbox.optouts import OptOutWords
+from waemitter.runtime.due_loop import DueLoop, Fixed
+from waemitter.runtime.supervise import Service
+from waemitter.turns.courtesy import Typing
+from waemitter.turns.routing import NoRoutes, RoutedWindows, Router
+from waemitter.turns.store import TurnStore
+from waemitter.turns.worker import Policy, Worker
+
+BATCH: Final = 16
+"""Turns in one claim."""
+
+
+class Turns:
+    """`gatherer` is the inbox's: it fills the windows. `worker` also redoes what became a dead letter."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        settings = shared.settings
+        router: Router = NoRoutes()
+        rules = settings.field_rules
+        words = OptOutWords(
+            rules.languages, stop_words=rules.stop_words, start_words=rules.start_words
+        )
+        self.gatherer = Gatherer(
+            RoutedWindows(router, settings.inbox.window),
+            events=shared.events,
+            rate=settings.turns.contact_rate,
+            session_ttl=settings.sessions.ttl,
+            enhanced=settings.turns.flag,
+            command=lambda message: words.hear(message) is not None,
+        )
+        self.worker = Worker(
+            TurnStore(shared.pool),
+            router,
+            courtesies={
+                channel.name: Typing(graph_client(shared, channel), events=shared.events)
+                for channel in settings.channels
+                if settings.outbox.send_enabled
+            },
+            events=shared.events,
+            policy=Policy(
+                lease=settings.inbox.lock_lease,
+                timeout=settings.turns.timeout,
+                max_attempts=settings.turns.max_attempts,
+                letter_delay=next(iter(settings.dlq.retry_delays), 120.0),
+                session_ttl=settings.sessions.ttl,
+                takeover=settings.inbox.takeover,
+                enhanced=settings.turns.flag,
+            ),
+            clock=time.monotonic,
+            jitter=jitter,
+        )
+
+    def services(self) -> dict[str, Service]:
+        shared = self._shared
+        concurrency = shared.settings.turns.concurrency
+        loop = DueLoop(
+            self.worker,
+            shared.doorbell.bell(BUFFERS),
+            capacity=Fixed(concurrency),
+            batch_size=min(BATCH, concurrency),
+            sweep_interval=shared.settings.inbox.sweep_interval,
+            jitter=jitter,
+            database_lost=lambda error: shared.events.database_lost(error=error),
+        )
+        return {"turns": loop.run}

@@ -1,0 +1,25 @@
+"""Blue ticks and "typing…" for the customer, while an answer is made. They pass by the outbox: they cost no send slot."""
+
+from __future__ import annotations
+
+from waemitter.observe.events import Events
+from waemitter.whatsapp.client import GraphClient
+from waemitter.whatsapp.replies import Answered
+from waemitter.whatsapp.requests import typing_request
+
+OK = 200
+
+
+class Typing:
+    """One channel's."""
+
+    def __init__(self, client: GraphClient, *, events: Events) -> None:
+        self._client = client
+        self._events = events
+
+    async def typing(self, wamid: str) -> None:
+        """See Courtesy."""
+        reply = await self._client.send(typing_request(wamid))
+        if not isinstance(reply, Answered) or reply.status != OK:
+            status = reply.status if isinstance(reply, Answered) else None
+            self._events.typing_refused(status=status)
