@@ -3270,7 +3270,8 @@ begin
   perform set_config('waemitter.quiet', 'on', true);
   perform from waemitter.conversations v where v.id in (
     select i.conversation_id from waemitter.inbound_messages i where i.id = any (message_ids)) order by v.id for no key update;
-  select min(m.closes_at) into v_known from waemitter.message_buffer m where m.closes_at is not null;
+  -- what is due within a second may be claimed, and the next due time be read, before this commits
+  select min(m.closes_at) into v_known from waemitter.message_buffer m where m.closes_at > v_now + interval '1 second';
   for r in
     select g.*, i.conversation_id, i.whatsapp_message_id, i.message_type, i.payload, i.sent_at, v.status,
            waemitter.flag_enabled('message_buffering', v.contact_id)

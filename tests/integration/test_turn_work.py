@@ -413,3 +413,19 @@ async def test_the_bell_rings_only_when_something_is_due_sooner(dsn: str) -> Non
             await talk.hear("wamid.4", type="button", button={"text": "Yes"})
             assert await heard() == 1
             await ear.reset()
+
+
+async def test_the_bell_rings_when_what_is_due_sooner_may_be_claimed_before_the_commit(
+    dsn: str,
+) -> None:
+    async with talking(dsn) as talk:
+        await talk.hear("wamid.1", type="button", button={"text": "Yes"})
+        rings: list[str] = []
+        async with talk.pool.acquire() as ear:
+            await ear.add_listener("waemitter_buffer", lambda *told: rings.append(told[2]))
+
+            await talk.hear("wamid.2", sender=BOB)
+
+            await ear.fetchval("select 1")
+            await ear.reset()
+        assert len(rings) == 1
