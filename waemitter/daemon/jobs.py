@@ -6,8 +6,11 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 
+import orjson
+
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.shared import BUFFERS, JOBS, Shared, jitter
+from waemitter.daemon.turning import Turns
 from waemitter.jobs import job as names
 from waemitter.jobs.cleanup.retention import Keep, Retention
 from waemitter.jobs.cleanup.sessions import SessionCleanup
@@ -23,12 +26,14 @@ from waemitter.runtime.supervise import Service
 
 ANALYTICS_TIME = 600.0
 """Seconds that refresh-analytics may take."""
+TURN_STAGES = ("route", "handler", "commit")
 
 
 class Jobs:
-    def __init__(self, shared: Shared, inbox: Inbox) -> None:
+    def __init__(self, shared: Shared, inbox: Inbox, turns: Turns) -> None:
         self._shared = shared
         self._inbox = inbox
+        self._turns = turns
         self._cleanup = CleanupStore(shared.pool)
         self._scheduler = Scheduler(
             JobStore(shared.pool),
@@ -84,7 +89,10 @@ class Jobs:
         async def split(letter: DueLetter) -> None:
             await self._inbox.redo(source=letter.source, payload=letter.payload)
 
-        return {"split": split}
+        async def turn(letter: DueLetter) -> None:
+            await self._turns.worker.redo(orjson.loads(letter.payload)["turn_id"])
+
+        return {"split": split, **dict.fromkeys(TURN_STAGES, turn)}
 
     def _retention(self) -> Retention:
         kept = self._shared.settings.retention

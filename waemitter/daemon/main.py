@@ -74,7 +74,7 @@ class _Daemon:
         self._senders = Senders(shared)
         self._turns = Turns(shared)
         self._inbox = Inbox(shared, self._turns.gatherer)
-        self._jobs = Jobs(shared, self._inbox)
+        self._jobs = Jobs(shared, self._inbox, self._turns)
         self._receiver = Receiver(
             shared,
             self._inbox.journal,
