@@ -16,7 +16,6 @@ _PASSING: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,
 )
 
 
@@ -41,12 +40,21 @@ class FunctionStore:
         """
         try:
             with outages():
-                async with self._pool.acquire() as connection, connection.transaction():
-                    await connection.execute(self.LIMIT, f"{max(1, int(timeout * 1000))}ms")
-                    given = orjson.dumps(turn).decode()
-                    answer: str | None = await connection.fetchval(self.ANSWER, function, given)
+                answer = await self._call(function, turn, timeout)
         except asyncpg.PostgresError as error:
-            retry = isinstance(error, _PASSING)
-            reason = f"{function} failed: {type(error).__name__}, SQLSTATE {error.sqlstate}"
-            raise HandlerFailed(reason, retry=retry) from None
+            raise HandlerFailed(_reason(function, error), retry=False) from None
         return None if answer is None else orjson.loads(answer)
+
+    async def _call(self, function: str, turn: dict[str, Any], timeout: float) -> str | None:
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(self.LIMIT, f"{max(1, int(timeout * 1000))}ms")
+                given = orjson.dumps(turn).decode()
+                answer: str | None = await connection.fetchval(self.ANSWER, function, given)
+                return answer
+        except _PASSING as error:
+            raise HandlerFailed(_reason(function, error), retry=True) from None
+
+
+def _reason(function: str, error: asyncpg.PostgresError) -> str:
+    return f"{function} failed: {type(error).__name__}, SQLSTATE {error.sqlstate}"
