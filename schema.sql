@@ -3601,6 +3601,57 @@ begin
   return v_outcome;
 end $$;
 
+-- What a handler says later than its turn. `replies` as in commit_turn(); `session`: the keys that change. The result is
+-- replied, known (by the idempotency key; nothing was done), human (one has the conversation) or missing.
+create or replace function waemitter.reply_to_conversation(
+  conversation_id bigint, replies jsonb, session jsonb, handover boolean, takeover interval, idempotency_key text,
+  correlation_id text
+) returns table (result text, message_ids bigint[]) language plpgsql as $$
+#variable_conflict use_variable
+declare
+  v waemitter.conversations; c waemitter.contacts;
+  v_keys text[] := (select coalesce(array_agg(format('reply:%s:%s:%s', conversation_id, idempotency_key, n) order by n), '{}')
+                    from generate_series(1, jsonb_array_length(replies)) n where idempotency_key is not null);
+begin
+  message_ids := '{}';
+  select * into v from waemitter.conversations x where x.id = conversation_id for no key update;
+  if not found then
+    result := 'missing'; return next; return;
+  end if;
+  select coalesce(array_agg(o.id order by o.id), '{}') into message_ids
+    from waemitter.outbox_messages o where o.idempotency_key = any (v_keys);
+  if message_ids <> '{}' then
+    result := 'known'; return next; return;
+  end if;
+  if v.takeover_until > clock_timestamp() then
+    result := 'human'; return next; return;
+  end if;
+  select * into c from waemitter.contacts x where x.id = v.contact_id;
+  with sent as (
+    insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)
+      select coalesce(c.phone, c.user_id), r.reply ->> 'type', r.reply - 'type', v.channel, v_keys[r.n], correlation_id, 'service'
+      from jsonb_array_elements(replies) with ordinality as r (reply, n) order by r.n
+      returning id)
+  select coalesce(array_agg(s.id order by s.id), '{}') into message_ids from sent s;
+  if session is not null then
+    insert into waemitter.user_sessions as s (channel, contact_id, phone_number, active_service, context)
+      values (v.channel, v.contact_id, coalesce(c.phone, c.user_id), session ->> 'active_service',
+              coalesce(session -> 'context', '{}'))
+      on conflict (channel, contact_id) do update set
+        active_service = case when session ? 'active_service' then excluded.active_service else s.active_service end,
+        context = case when session ? 'context' then excluded.context else s.context end,
+        last_interaction = clock_timestamp(), updated_at = clock_timestamp();
+  end if;
+  if handover then
+    update waemitter.conversations x set takeover_until = clock_timestamp() + takeover where x.id = conversation_id;
+    if v.lock_id is null then
+      perform waemitter.move_conversation(v.id, 'human', 'handed over by a late answer', correlation_id);
+    end if;
+  end if;
+  result := 'replied';
+  return next;
+end $$;
+
 -- The messages of later turns become a turn's own, which is due when the last of their windows closes.
 create or replace function waemitter.merge_turns(turn_id bigint, later bigint[]) returns void language plpgsql as $$
 #variable_conflict use_variable

@@ -18,6 +18,7 @@ from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.media.library import MediaLibrary
 from waemitter.outbox.media.store import MediaStore
+from waemitter.turns.replies.store import ReplyStore
 from waemitter.web.api.assembly import outbox_api
 from waemitter.web.api.jobs import SHORTCUTS
 from waemitter.web.store import AuditStore
@@ -81,6 +82,7 @@ async def shop_at(
             campaigns=CampaignStore(outbox.pool),
             media=MediaLibrary(MediaStore(outbox.pool), {}),
             jobs=jobs,
+            replies=ReplyStore(outbox.pool),
             ring=lambda: rings.append(1),
             auth=authenticator(keys, clock=clock),
             audit=AuditStore(outbox.pool),

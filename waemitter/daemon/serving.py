@@ -21,6 +21,7 @@ from waemitter.outbox.media.store import MediaStore
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.gears import GEARS
 from waemitter.runtime.supervise import Stop
+from waemitter.turns.replies.store import ReplyStore
 from waemitter.web.api.assembly import outbox_api
 from waemitter.web.api.serving import Api
 from waemitter.web.app import Parts
@@ -132,6 +133,7 @@ class Receiver:
             campaigns=CampaignStore(shared.pool),
             media=self._media(),
             jobs=JobDesk(JobStore(shared.pool)),
+            replies=ReplyStore(shared.pool),
             ring=lambda: shared.doorbell.ring(OUTBOX),
             auth=auth,
             audit=AuditStore(shared.pool),

@@ -13,7 +13,9 @@ from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.media.library import MediaLibrary
 from waemitter.outbox.store import OutboxStore
+from waemitter.turns.replies.store import ReplyStore
 from waemitter.web.api.campaigns import Campaigns
+from waemitter.web.api.conversations import Conversations
 from waemitter.web.api.jobs import Desk, Jobs
 from waemitter.web.api.media import MediaUploads
 from waemitter.web.api.messages import Messages
@@ -36,6 +38,7 @@ def outbox_api(  # noqa: PLR0913 what the API is about, by name
     campaigns: CampaignStore,
     media: MediaLibrary,
     jobs: Desk,
+    replies: ReplyStore,
     ring: Callable[[], None],
     auth: Authenticator,
     audit: Audit,
@@ -48,6 +51,7 @@ def outbox_api(  # noqa: PLR0913 what the API is about, by name
         *Campaigns(campaigns=campaigns).operations(),
         *Jobs(desk=jobs).operations(),
         *MediaUploads(media).operations(),
+        *Conversations(replies).operations(),
     )
     return build_api(operations, auth=auth, audit=audit, version=__version__)
 

@@ -1,0 +1,1 @@
+"""What a handler says later than its turn."""
