@@ -254,5 +254,7 @@ def test_the_window_of_a_message_is_its_route_s(said, service, window):
         route("fallback", fallback=True),
     )
 
-    assert router.window(channel="default", message=text(said), active_service=service) == window
-    assert table().window(channel="default", message=text(said), active_service=None) == WINDOW
+    decision = router.decide(facts(text(said)), Session(service), Flags())
+
+    assert decision is not None
+    assert decision.buffer == window

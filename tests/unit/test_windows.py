@@ -4,7 +4,8 @@ import pytest
 
 from tests.turns_bench import Script
 from waemitter.inbox.windows import OFF, Window, complete, gathers
-from waemitter.turns.routing import Decision, NoRoutes, RoutedWindows
+from waemitter.turns.routes import Routes
+from waemitter.turns.routing import Decision, RoutedWindows
 from waemitter.turns.turn import Session
 
 TEXT: dict[str, Any] = {"id": "1", "type": "text", "from": "14155550123", "text": {"body": "hi"}}
@@ -46,9 +47,10 @@ def window(windows: RoutedWindows) -> Window:
 
 def test_a_message_has_the_window_of_its_route_and_else_the_default() -> None:
     default = Window(duration=7)
+    nobody = Routes((), handlers={}, window=OFF)
 
     assert window(RoutedWindows(Script(window=OFF), default)) == OFF
-    assert window(RoutedWindows(NoRoutes(), default)) == default
+    assert window(RoutedWindows(nobody, default)) == default
 
 
 def test_a_route_that_fails_loses_no_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from waemitter.daemon.agents import agent_handlers
 from waemitter.daemon.jobs import Jobs
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
@@ -20,6 +21,7 @@ from waemitter.errors import WaemitterError
 from waemitter.observe import logging
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
+from waemitter.runtime.circuits import Circuits
 from waemitter.runtime.doorbell import Doorbell
 from waemitter.runtime.gears import GEARS
 from waemitter.runtime.lag import watch_lag
@@ -53,9 +55,15 @@ async def run_daemon(
             open_pool(dsn, size=settings.database.pool_size) as pool,
             open_session(connections=settings.outbox.concurrency) as session,
         ):
+            circuits = Circuits(observer=events, clock=time.monotonic)
             doorbell = _doorbell(settings, events)
-            shared = Shared(settings, events, metrics, pool, session, doorbell, stop)
-            return await _Daemon(shared, started).run()
+            async with agent_handlers(
+                settings.agents, pool=pool, circuits=circuits, observer=events
+            ) as agents:
+                shared = Shared(
+                    settings, events, metrics, pool, session, doorbell, stop, circuits, agents
+                )
+                return await _Daemon(shared, started).run()
 
 
 def _doorbell(settings: Settings, events: Events) -> Doorbell:
@@ -106,7 +114,7 @@ class _Daemon:
     async def _prepared(self) -> bool:
         """What must be true before anything is claimed. False: told to stop while that took its time.
 
-        Raises SchemaNotSupported, or DatabaseUnreachable.
+        Raises SchemaNotSupported, UsageError or DatabaseUnreachable.
         """
         try:
             async with self._shared.stop.interrupting():
@@ -116,6 +124,7 @@ class _Daemon:
                 await self._senders.prepare()
                 await self._inbox.prepare()
                 await self._jobs.prepare()
+                await self._turns.prepare()
         except TimeoutError:  # the stop's: a slow database is DatabaseUnreachable
             return False
         return True

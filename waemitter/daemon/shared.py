@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,9 +12,11 @@ import asyncpg
 
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
+from waemitter.runtime.circuits import Circuits
 from waemitter.runtime.doorbell import Doorbell
 from waemitter.runtime.supervise import Stop
 from waemitter.settings import Settings
+from waemitter.turns.turn import Handler
 
 # The channels of LISTEN.
 OUTBOX: Final = "waemitter_outbox"
@@ -34,6 +37,8 @@ class Shared:
     session: aiohttp.ClientSession
     doorbell: Doorbell
     stop: Stop
+    circuits: Circuits
+    agents: Mapping[str, Handler]
 
 
 def jitter() -> float:

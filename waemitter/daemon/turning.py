@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from waemitter.daemon.answering import Answerers
 from waemitter.daemon.sending import graph_client
 from waemitter.daemon.shared import BUFFERS, Shared, jitter
 from waemitter.inbox.gathering.gatherer import Gatherer
@@ -12,7 +13,7 @@ from waemitter.inbox.optouts import OptOutWords
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Service
 from waemitter.turns.courtesy import Typing
-from waemitter.turns.routing import NoRoutes, RoutedWindows, Router
+from waemitter.turns.routing import RoutedWindows
 from waemitter.turns.store import TurnStore
 from waemitter.turns.worker import Policy, Worker
 
@@ -26,7 +27,8 @@ class Turns:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         settings = shared.settings
-        router: Router = NoRoutes()
+        self._answerers = Answerers(shared)
+        router = self._answerers.routes()
         rules = settings.field_rules
         words = OptOutWords(
             rules.languages, stop_words=rules.stop_words, start_words=rules.start_words
@@ -60,6 +62,10 @@ class Turns:
             clock=time.monotonic,
             jitter=jitter,
         )
+
+    async def prepare(self) -> None:
+        """Raises UsageError, or DatabaseUnreachable."""
+        await self._answerers.prepare()
 
     def services(self) -> dict[str, Service]:
         shared = self._shared

@@ -81,6 +81,7 @@ def load(
     settings = settings.model_copy(
         update={
             "channels": channels,
+            "folder": file.parent.resolve() if file is not None else Path.cwd(),
             "routes": routes,
             "agents": agents,
         }

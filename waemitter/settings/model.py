@@ -8,6 +8,7 @@ docs/configuration.md.
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic import Field
 
@@ -91,6 +92,7 @@ class Settings(Group):
     channels: tuple[ChannelSettings, ...] = Field(
         default=(), description="The numbers to send from; `load` finds at least one."
     )
+    folder: Path = Field(default=Path(), description="Where waemitter.toml is; found, never set.")
     routes: tuple[RouteSettings, ...] = Field(default=(), repr=False, description="`[[routes]]`.")
     agents: tuple[AgentSettings, ...] = Field(
         default=(), repr=False, description="`[agents.*]`, completed."

@@ -122,7 +122,6 @@ class TurnsSettings(Group):
         4.0,
         "How long an http handler may take to answer.",
         old={"WA_ROUTER_TIMEOUT_MS": "ms"},
-        later=True,
         gt=0,
     )
     timeout: Duration = setting(

@@ -116,7 +116,7 @@ class HandlerOptions(Group):
     secret_file: Path | None = setting(None, "`http`: the file that holds it.")
     timeout: Duration | None = setting(
         None,
-        "How long `http`, `python` or `sql` may take; `turns.forward_timeout` unless set.",
+        "How long it may take; unless set, `turns.forward_timeout` for `http`, `turns.timeout` for `python` and `sql`.",
         gt=0,
     )
     function: str | None = setting(

@@ -62,15 +62,6 @@ def person_of(contact: Contact) -> Person:
     return Person(contact.wa_id, contact.user_id)
 
 
-def sender_of(message: Mapping[str, Any]) -> Person:
-    """Who wrote one of Meta's message objects."""
-    wa_id, user_id = message.get("from"), message.get("from_user_id")
-    return Person(
-        wa_id if isinstance(wa_id, str) and wa_id else None,
-        user_id if isinstance(user_id, str) and user_id else None,
-    )
-
-
 def share(salt: str, person: Person) -> float:
     """Put a contact at a place from 0 up to 100, always the same for the same salt."""
     digest = hashlib.sha256(f"{salt}\0{person.key}".encode()).digest()

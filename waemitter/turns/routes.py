@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 
 from typing_extensions import override
 
-from waemitter.inbox.windows import OFF, Window, Windows
-from waemitter.turns.conditions import Conditions, Person, person_of, sender_of, share
+from waemitter.inbox.windows import OFF, Window
+from waemitter.turns.conditions import Conditions, Person, person_of, share
 from waemitter.turns.routing import Decision, Facts, Flags, Router, Supersede
 from waemitter.turns.turn import Handler, Session
 
@@ -121,7 +121,7 @@ def _sentence(*parts: str) -> str:
     return ", ".join(part for part in parts if part) or "it asks nothing of a turn"
 
 
-class Routes(Router, Windows):
+class Routes(Router):
     """The routes of this installation, with whoever answers for them."""
 
     def __init__(
@@ -157,21 +157,6 @@ class Routes(Router, Windows):
             service=route.service,
             supersede=route.supersede if flags.enhanced_processing else "keep",
         )
-
-    @override
-    def window(
-        self,
-        *,
-        channel: str,
-        message: Mapping[str, Any],
-        active_service: str | None,
-        contact_id: int | None = None,
-    ) -> Window:
-        """The window of the route that this message would take by itself."""
-        choice = choose(
-            self._routes, messages=[message], person=sender_of(message), service=active_service
-        )
-        return self._window if choice is None else self._window_of(choice.route)
 
     def _window_of(self, route: Route) -> Window:
         if route.buffer is not None:

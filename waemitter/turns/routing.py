@@ -76,13 +76,6 @@ class Router(Protocol):
         ...
 
 
-class NoRoutes:
-    """An installation without routes: messages are kept, and nobody answers."""
-
-    def decide(self, facts: Facts, session: Session, flags: Flags) -> Decision | None:
-        """Nobody."""
-
-
 class RoutedWindows:
     """The windows of messages, as the routes say that these would take if they stood alone."""
 
