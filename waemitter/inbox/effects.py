@@ -7,28 +7,38 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
-from waemitter.inbox.failures import Failure, Failures, Notice
-from waemitter.inbox.gathering.gatherer import Gatherer, Said
+from waemitter.inbox.failures import Failures
+from waemitter.inbox.gathering.gatherer import Gatherer
+from waemitter.inbox.items import (
+    FROM_NOBODY,
+    LIVE,
+    Found,
+    Heard,
+    answers,
+    as_json,
+    heard,
+    inbound,
+    moves,
+    notice,
+    said,
+    unusable,
+    up_to_each_succession,
+)
 from waemitter.inbox.store import (
-    Answer,
     Connection,
-    Inbound,
     InboxStore,
     Key,
     Letter,
-    Moved,
     Received,
 )
 from waemitter.observe.events import EventKind
-from waemitter.outbox.message import Echo, read_echo
-from waemitter.outbox.store import Applied, OutboxStore, StatusUpdate
-from waemitter.whatsapp.errors import classify_status_error
+from waemitter.outbox.store import Applied, OutboxStore
 from waemitter.whatsapp.webhooks import (
     PRODUCT,
     ErrorNotice,
@@ -38,8 +48,6 @@ from waemitter.whatsapp.webhooks import (
     Message,
     Status,
     document_of,
-    succession,
-    tapped,
 )
 
 Tell: TypeAlias = Callable[[], None]
@@ -48,33 +56,6 @@ FieldHandler: TypeAlias = Callable[[Connection, FieldChange], Awaitable[Tell | N
 
 Listener: TypeAlias = Callable[[Connection, str, Message, int | None], Awaitable[Tell | None]]
 """Hears every new message of one person: its channel, the message, and the id of its row."""
-
-LIVE: Final = "messages"
-"""The field of what is said now; `history` brings old messages in the same shape."""
-
-NOT_THE_CUSTOMERS: Final = frozenset({"system", "request_welcome"})
-"""Types of messages that WhatsApp writes about a customer: they open no 24-hour window."""
-
-NO_ANSWERS: Final = NOT_THE_CUSTOMERS | {"reaction", "edit", "revoke", "unsupported"}
-"""Types of messages that are no reply to a campaign."""
-
-FROM_NOBODY: Final = "a message from nobody: no number and no id"
-
-LARGEST_CODE: Final = 2**31 - 1
-
-
-class Found(NamedTuple):
-    """An item, and the webhook that brought it."""
-
-    webhook_id: int
-    source: str
-    item: Item
-
-
-class Heard(NamedTuple):
-    update: StatusUpdate
-    echo: Echo | None
-    failure: Failure | None
 
 
 @dataclass(slots=True)
@@ -155,18 +136,18 @@ class Effects:
                 nobodys.append(each)
             else:
                 live.append(each)
-        for some in _up_to_each_succession(live):
-            results = await self._store.receive(connection, [_inbound(each) for each in some])
+        for some in up_to_each_succession(live):
+            results = await self._store.receive(connection, [inbound(each) for each in some])
             for received in results:
                 kind: EventKind = "message" if received.result == "received" else received.result
                 outcome.kinds[kind] += 1
                 if kind == "message" and received.channel is not None:
                     outcome.received[received.channel] += 1
-            await self._store.follow(connection, list(_moves(some, results)))
-            await self._store.count_answers(connection, list(_answers(some, results)))
+            await self._store.follow(connection, list(moves(some, results)))
+            await self._store.count_answers(connection, list(answers(some, results)))
             await self._listen(connection, some, results, outcome)
             if self._gatherer is not None:
-                tell = await self._gatherer.gather(connection, list(_said(some, results)))
+                tell = await self._gatherer.gather(connection, list(said(some, results)))
                 outcome.tell += [tell] if tell else []
         await self._put_aside(
             connection,
@@ -229,14 +210,14 @@ class Effects:
         """Calls and payments have statuses too: those are counted alone."""
         statuses = [each.item for each in found if isinstance(each.item, Status)]
         outcome.kinds["status"] += len(statuses)
-        outcome.heard += [_heard(status) for status in statuses if status.kind is None]
+        outcome.heard += [heard(status) for status in statuses if status.kind is None]
         # In the order in which everybody locks messages, across the statements of this transaction too.
         updates = sorted(
-            (heard.update for heard in outcome.heard), key=lambda update: update.message_id or 0
+            (each.update for each in outcome.heard), key=lambda update: update.message_id or 0
         )
         outcome.applied = await self._outbox.apply_statuses(connection, updates)
-        failures = [heard.failure for heard in outcome.heard if heard.failure is not None]
-        notices = [_notice(each.item) for each in found if isinstance(each.item, ErrorNotice)]
+        failures = [each.failure for each in outcome.heard if each.failure is not None]
+        notices = [notice(each.item) for each in found if isinstance(each.item, ErrorNotice)]
         outcome.kinds["error"] += len(notices)
         if failures or notices:
             outcome.tell.append(await self._failures.apply(connection, failures, notices))
@@ -259,7 +240,7 @@ class Effects:
             Letter(
                 found[place][0].source,
                 _wamid(found[place][0].item),
-                _json({"webhook_id": found[place][0].webhook_id, "webhook": documents[place]}),
+                as_json({"webhook_id": found[place][0].webhook_id, "webhook": documents[place]}),
                 found[place][1],
                 again,
             )
@@ -269,125 +250,11 @@ class Effects:
         return fresh
 
 
-def unusable(item: Item) -> str | None:
-    """Why an item can have no effect, however often it is tried; None when it may."""
-    if isinstance(item, Malformed):
-        return item.reason
-    if isinstance(item, Message) and item.field == LIVE:
-        known = item.sender or item.user_id or item.group_id
-        return None if known else FROM_NOBODY
-    return None
-
-
-def _up_to_each_succession(found: Sequence[Found]) -> Iterable[Sequence[Found]]:
-    """What comes behind a changed number is already written from the new one."""
-    first = 0
-    for place, each in enumerate(found, 1):
-        if place == len(found) or (isinstance(each.item, Message) and succession(each.item)):
-            yield found[first:place]
-            first = place
-
-
-def _inbound(found: Found) -> Inbound:
-    message = found.item
-    assert isinstance(message, Message)  # noqa: S101 the caller has looked
-    contact = message.contact or {}
-    profile = contact.get("profile")
-    profile = profile if isinstance(profile, dict) else {}
-    return Inbound(
-        number=message.phone_number_id,
-        wamid=message.wamid,
-        type=message.type,
-        wa_id=message.sender,
-        user_id=message.user_id,
-        group_id=message.group_id,
-        name=_word(profile.get("name")),
-        username=_word(profile.get("username")),
-        sent_at=message.timestamp,
-        opens=message.type not in NOT_THE_CUSTOMERS and message.group_id is None,
-        payload=_json(message.raw),
-        contact=_json(message.contact) if message.contact else None,
-        webhook_id=found.webhook_id,
-    )
-
-
-def _moves(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Moved]:
-    for received in results:
-        message = found[received.n].item
-        if received.channel is None or received.contact_id is None:
-            continue
-        if (
-            isinstance(message, Message)
-            and message.group_id is None
-            and (now := succession(message))
-        ):
-            former = [
-                message.sender if now.wa_id else None,
-                message.user_id if now.user_id else None,
-            ]
-            yield Moved(
-                received.channel,
-                received.contact_id,
-                [address for address in former if address],
-                now.wa_id,
-                now.user_id,
-                message.timestamp,
-            )
-
-
-def _answers(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Answer]:
-    for received in results:
-        message = found[received.n].item
-        if received.result != "received" or not isinstance(message, Message):
-            continue
-        sender = message.sender or message.user_id
-        if message.type in NO_ANSWERS or message.group_id or not sender or not received.channel:
-            continue
-        context = message.raw.get("context")
-        wamid = _word(context.get("id")) if isinstance(context, dict) else None
-        yield Answer(received.channel, sender, wamid, tapped(message))
-
-
-def _said(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Said]:
-    for received in results:
-        message = found[received.n].item
-        if (
-            isinstance(message, Message)
-            and received.message_id is not None
-            and received.contact_id is not None
-            and received.channel is not None
-        ):
-            yield Said(received.message_id, received.channel, received.contact_id, message.raw)
-
-
-def _heard(status: Status) -> Heard:
-    echo = read_echo(status.echo)
-    refused = classify_status_error(status.errors) if status.status == "failed" else None
-    code = refused.code if refused else None
-    update = StatusUpdate(
-        message_id=echo.message_id if echo else None,
-        token=echo.token if echo else None,
-        wamid=status.wamid,
-        word=status.status,
-        at=status.timestamp,
-        code=code if code is not None and code <= LARGEST_CODE else None,
-        reason=refused.message if refused else None,
-        category=status.pricing_category,
-        billable=status.billable,
-    )
-    failure = Failure(update, status.phone_number_id, refused) if refused else None
-    return Heard(update, echo, failure)
-
-
-def _notice(item: ErrorNotice) -> Notice:
-    return Notice(item.phone_number_id, classify_status_error(item.errors))
-
-
 def _document(found: Found) -> dict[str, Any]:
     """A webhook of this item alone; of what cannot be written down, only where in the journal it is."""
     document = document_of(found.item)
     try:
-        _json(document)
+        as_json(document)
     except TypeError:  # nested deeper than anything of Meta's, or an integer beyond 64 bits
         return {"webhook_id": found.webhook_id}
     return document
@@ -397,14 +264,6 @@ def _wamid(item: Item) -> str | None:
     return item.wamid if isinstance(item, Message | Status) else None
 
 
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
 def _digest(document: dict[str, Any]) -> str:
-    text = _json(document, orjson.OPT_SORT_KEYS)
+    text = as_json(document, orjson.OPT_SORT_KEYS)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _json(document: dict[str, Any], option: int = 0) -> str:
-    return orjson.dumps(document, option=option).decode()

@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 import orjson
 
 from waemitter.errors import DatabaseUnreachable, WaemitterError
-from waemitter.inbox.effects import Effects, Found, Outcome, unusable
+from waemitter.inbox.effects import Effects, Outcome
+from waemitter.inbox.items import Found, unusable
 from waemitter.inbox.store import Connection, InboxStore, Webhook
 from waemitter.observe.events import Events
 from waemitter.outbox.bucket import InboundMeter
