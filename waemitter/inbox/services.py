@@ -65,16 +65,10 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     knowledge = FieldStore()
     actions = FieldActions(knowledge, rules, events=events, released=lanes_freed)
     optouts = OptOuts(knowledge, rules, events=events)
+    handlers, hear = actions.handlers, optouts.hear
     splitter = Splitter(
         store,
-        Effects(
-            store,
-            outbox,
-            failures,
-            fields=actions.handlers,
-            listener=optouts.hear,
-            gatherer=gatherer,
-        ),
+        Effects(store, outbox, failures, fields=handlers, listener=hear, gatherer=gatherer),
         learn=knowledge.learn,
         events=events,
         lanes_freed=lanes_freed,
