@@ -41,7 +41,10 @@ class Compatible(Provider):
 
         try:
             async with asyncio.timeout(timeout):
-                made = await self._client.chat.completions.create(**_body(request))
+                # Not chat.completions.create, which spends ten times this on walking the types of what it sends and gets.
+                made = await self._client.post(
+                    "/chat/completions", cast_to=object, body=_body(request)
+                )
         except (TimeoutError, openai.APITimeoutError):
             raise ProviderFailed("timeout", f"no answer within {timeout:.1f} s") from None
         except openai.APIStatusError as error:
@@ -63,12 +66,12 @@ def _body(request: Request) -> dict[str, Any]:
 
 
 def _completion(made: Any) -> Completion:
-    """Read what came as JSON but was never checked: the package builds its objects of whatever it gets."""
+    """Read what came as JSON, of whatever shape."""
     try:
-        text = made.choices[0].message.content
-        usage = made.usage
-        counted = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
-    except (AttributeError, IndexError, TypeError):
+        text = made["choices"][0]["message"]["content"]
+        usage = made.get("usage") or {}
+        counted = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    except (AttributeError, KeyError, IndexError, TypeError):
         raise ProviderFailed("malformed", "the answer is no chat completion") from None
     if not isinstance(text, str) or not text.strip():
         raise ProviderFailed("malformed", "the answer has no text")
@@ -107,9 +110,15 @@ def _retry_after(headers: Any) -> float | None:
 async def connected(*, api_key: str | None, base_url: str | None) -> AsyncIterator[Compatible]:
     """Open a client; `base_url` None is OpenAI itself. Raises UsageError when the package is missing."""
     try:
-        from openai import AsyncOpenAI  # noqa: PLC0415  only where an agent is configured
+        from openai import AsyncOpenAI, DefaultAioHttpClient  # noqa: PLC0415  only where an agent is configured
     except ImportError:
         raise UsageError(_MISSING) from None
     # An endpoint of one's own often wants no key, and the package insists on one.
-    async with AsyncOpenAI(api_key=api_key or "none", base_url=base_url, max_retries=0) as client:
+    # aiohttp underneath: httpx's own pool looks at every connection for every request.
+    async with AsyncOpenAI(
+        api_key=api_key or "none",
+        base_url=base_url,
+        max_retries=0,
+        http_client=DefaultAioHttpClient(),
+    ) as client:
         yield Compatible(client)
