@@ -3208,6 +3208,9 @@ begin
     on conflict (channel, contact_id) do update set updated_at = clock_timestamp() returning v.id, v.status into v_id, v_from;
   insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, from_us)
     values (v_id, wamid, message_type, payload::jsonb, at, true);
+  if payload::jsonb -> 'text' ->> 'body' is not null then
+    perform waemitter.remember_human_reply(conversation_id => v_id, said => payload::jsonb -> 'text' ->> 'body');
+  end if;
   if v_until > clock_timestamp() then
     update waemitter.conversations v set status = 'human', takeover_until = greatest(v.takeover_until, v_until)
       where v.id = v_id;

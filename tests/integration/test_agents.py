@@ -70,6 +70,18 @@ async def test_a_human_s_words_are_in_the_context_of_every_agent(dsn: str) -> No
         ]
 
 
+async def test_what_a_colleague_writes_on_the_phone_is_in_the_context(dsn: str) -> None:
+    async with scene(dsn) as s:
+        await s.connection.execute("update waemitter.channels set phone_number_id = '111'")
+        await s.connection.execute(
+            "select waemitter.hear_echo(number => '111', wamid => 'wamid.e', wa_id => '14155550123', user_id => null,"
+            ' message_type => \'text\', payload => \'{"text": {"body": "Bob here."}}\','
+            " at => clock_timestamp(), takeover => interval '1 hour')"
+        )
+        await s.says("hi")
+        assert s.shown()[1:] == [("assistant", "Bob here."), ("user", "hi")]
+
+
 async def test_what_is_forgotten_is_gone_for_good(dsn: str) -> None:
     async with scene(dsn) as s:
         await s.says("my secret")

@@ -68,6 +68,7 @@ class Receiver:
                     admin_address=addresses.admin,
                     version=__version__,
                     channels=[channel.name for channel in channels],
+                    agents=[agent.name for agent in self._shared.settings.agents],
                 )
                 if await self._connected(stop):
                     events.daemon_ready(took=time.monotonic() - self._started)

@@ -67,7 +67,7 @@ class AgentTable(Group):
         ge=1,
     )
     max_reply_tokens: int = setting(500, "The longest reply.", ge=1, le=100_000)
-    timeout: Duration = setting(60.0, "How long a turn may take, retries included.", gt=0)
+    timeout: Duration = setting(45.0, "How long a turn may take, retries included.", gt=0)
     request_timeout: Duration = setting(30.0, "How long one request of it may take.", gt=0)
     retries: int = setting(
         2,

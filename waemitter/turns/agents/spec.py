@@ -48,7 +48,7 @@ class Spec:
     target: str
     variants: Sequence[Variant]
     max_context_tokens: int = 4000
-    timeout: float = 60.0
+    timeout: float = 45.0
     request_timeout: float = 30.0
     retries: int = 2
     fallback_text: str | None = None
