@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench chaos mutants clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,12 @@ format: $(VENV)/.dev ## ruff's formatter and its safe fixes
 
 bench: $(VENV)/.dev ## every bar, measured here, beside a bare pipeline
 	@$(BIN)/waemitter bench --suite $(ARGS)
+
+chaos: $(VENV)/.dev ## faults by a seed; SEED=7 repeats a run, BLOWS=60 MESSAGES=20000 make a long one
+	@CHAOS_SEED=$(SEED) CHAOS_BLOWS=$(BLOWS) CHAOS_MESSAGES=$(MESSAGES) $(BIN)/python -m pytest -s -q tests/e2e/test_chaos_schedule.py $(ARGS)
+
+mutants: $(VENV)/.dev ## seeded defects, each of which a test must catch
+	@$(BIN)/python tests/mutants.py $(ARGS)
 
 clean: ## forget the venv and what the tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
 import asyncpg
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -248,6 +248,7 @@ def test_whatever_is_done_to_the_outbox_its_invariants_hold(dsn: str) -> None:
             max_examples=25,
             stateful_step_count=30,
             deadline=None,
+            phases=(Phase.explicit, Phase.generate),  # on a database, to shrink takes minutes
             suppress_health_check=list(HealthCheck),
         ),
     )
