@@ -22,6 +22,12 @@ ADD = """
 """
 
 
+PAGES = (
+    *("", "/outbox", "/campaigns", "/channels", "/conversations", "/letters", "/webhooks"),
+    *("/analytics", "/flags", "/audit"),
+)
+
+
 @pytest.fixture
 async def browser(dsn: str) -> AsyncIterator[Browser]:
     async with dashboard_at(dsn) as browser:
@@ -112,7 +118,7 @@ async def test_a_form_of_somebody_else_is_refused(guarded: Browser) -> None:
 
 
 async def test_every_page_forbids_scripts_that_are_not_its_own(browser: Browser) -> None:
-    for path in ("", "/outbox", "/channels", "/login", "/outbox/999"):
+    for path in (*PAGES, "/login", "/outbox/999"):
         page = await browser.get(path)
         policy = browser.answered["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -283,3 +289,108 @@ async def test_a_change_is_told_to_who_watches_and_a_stop_ends_it(browser: Brows
             assert b"event: changed" in await stream.content.readuntil(b"\n\n")
             stop.request()
             await stream.content.read()  # to its end
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_page_without_anything_to_show_says_so(browser: Browser, page: str) -> None:
+    assert "<h1>" in await browser.get(page)
+    assert browser.status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/campaigns/999", "/letters/999", "/webhooks/999", "/conversations/999"),
+        *(
+            "/letters?status=x",
+            "/webhooks?state=x",
+            "/conversations?status=x",
+            "/campaigns?before=x",
+        ),
+    ],
+)
+async def test_what_is_not_there_is_told_in_words(browser: Browser, path: str) -> None:
+    assert 'role="alert"' in await browser.get(path)
+    assert browser.status in {400, 404}
+
+
+async def test_a_campaign_is_steered_and_its_funnel_and_failures_shown(browser: Browser) -> None:
+    number = await browser.outbox.pool.fetchval(
+        "insert into waemitter.campaigns (name, status, total, sent, delivered, read, failed)"
+        " values ('Autumn sale', 'running', 200, 150, 100, 50, 1) returning id"
+    )
+    failed = await add(browser, "failed", 131026, "Message undeliverable")
+    await browser.outbox.pool.execute(
+        "update waemitter.outbox_messages set campaign_id = $1 where id = $2", number, failed
+    )
+    assert "Autumn sale" in await browser.get("/campaigns")
+    page = words(await browser.get(f"/campaigns/{number}"))
+    assert "Delivered 100 50.0 %" in page
+    assert "131026 Message undeliverable 1" in page
+    await browser.post(f"/campaigns/{number}/pause")
+    assert "Paused: 1." in words(await browser.follow())
+    await browser.post(f"/campaigns/{number}/start")
+    assert "Nothing was in a state that allows it." in words(await browser.follow())
+
+
+async def test_a_dead_letter_is_redriven_and_discarded(browser: Browser) -> None:
+    made = [
+        await browser.outbox.pool.fetchval(
+            "insert into waemitter.dead_letters (direction, stage, payload, error, contact)"
+            " values ('inbound', 'handler', '{\"secret\": 1}', 'TimeoutError', '14155550123') returning id"
+        )
+        for _ in range(2)
+    ]
+    assert "TimeoutError" in await browser.get("/letters?status=pending&direction=inbound")
+    page = await browser.get(f"/letters/{made[0]}")
+    assert "14155550123" not in page
+    assert "secret" not in page
+    assert "secret" in await browser.get(f"/letters/{made[0]}?show=1")
+    await browser.post(f"/letters/{made[0]}/redrive")
+    assert "Put on its way again: 1." in words(await browser.follow())
+    await browser.post(f"/letters/{made[1]}/discard")
+    assert "discarded" in words(await browser.follow())
+
+
+async def test_a_webhook_is_shown_and_replayed(browser: Browser) -> None:
+    number = await browser.outbox.pool.fetchval(
+        "insert into waemitter.webhook_logs (source, body, available_at, processed_at)"
+        " values ('whatsapp', '{\"entry\": []}', null, clock_timestamp()) returning id"
+    )
+    assert "processed" in words(await browser.get("/webhooks?state=processed"))
+    assert "entry" not in await browser.get(f"/webhooks/{number}")
+    assert "entry" in await browser.get(f"/webhooks/{number}?show=1")
+    await browser.post(f"/webhooks/{number}/replay")
+    assert "Replayed: 1." in words(await browser.follow())
+    assert f"/webhooks/{number}" in await browser.get("/webhooks?state=waiting")
+
+
+async def test_a_conversation_is_taken_over_and_handed_back(browser: Browser) -> None:
+    number = await browser.outbox.pool.fetchval(
+        "with c as (insert into waemitter.contacts (channel, wa_id) values ('default', '14155550123') returning id)"
+        " insert into waemitter.conversations (channel, contact_id, last_inbound_at)"
+        " select 'default', id, now() from c returning id"
+    )
+    await browser.outbox.pool.execute(
+        "insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload)"
+        " values ($1, 'wamid.1', 'text', '{\"text\": {\"body\": \"Where is my order?\"}}')",
+        number,
+    )
+    assert "closes in" in words(await browser.get("/conversations?status=idle"))
+    assert "Where is my order?" not in await browser.get(f"/conversations/{number}")
+    assert "Where is my order?" in await browser.get(f"/conversations/{number}?show=1")
+    await browser.post(f"/conversations/{number}/takeover")
+    assert "idle → human" in words(await browser.follow())
+    await browser.post(f"/conversations/{number}/handback")
+    assert "human → idle" in words(await browser.follow())
+
+
+async def test_a_switch_is_turned_and_figures_and_audit_are_shown(browser: Browser) -> None:
+    await browser.get("/flags")
+    await browser.post("/flags/message_buffering", to="off")
+    assert "Switched: 1." in words(await browser.follow())
+    assert "dashboard.switch message_buffering off loopback" in words(await browser.get("/audit"))
+    await browser.outbox.pool.execute(
+        "insert into waemitter.service_metrics (hour, name, value) values (date_trunc('hour', now()), 'messages_sent', 7)"
+    )
+    assert "Sent 7 in two days" in words(await browser.get("/analytics"))

@@ -10,18 +10,27 @@ import asyncpg
 
 from waemitter import __version__
 from waemitter.daemon.shared import OUTBOX, Shared
+from waemitter.inbox.journal.store import ReplayStore
 from waemitter.observe.metrics import Metrics
+from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.channels.store import ChannelStore
+from waemitter.outbox.letters.store import LetterStore
 from waemitter.outbox.store import OutboxStore
 from waemitter.web.auth import Authenticator
+from waemitter.web.dashboard.campaigns import Campaigns
 from waemitter.web.dashboard.channels import Channels
+from waemitter.web.dashboard.conversations import Conversations
+from waemitter.web.dashboard.house import House
+from waemitter.web.dashboard.letters import Letters
 from waemitter.web.dashboard.outbox import Outbox
 from waemitter.web.dashboard.overview import Overview
 from waemitter.web.dashboard.pulse import Pulse
+from waemitter.web.dashboard.records.store import RecordStore
 from waemitter.web.dashboard.session import Sessions
 from waemitter.web.dashboard.site import Dashboard
 from waemitter.web.dashboard.store import DashboardStore
 from waemitter.web.dashboard.visit import Section
+from waemitter.web.dashboard.webhooks import Webhooks
 from waemitter.web.store import AuditStore
 
 
@@ -31,9 +40,13 @@ def dashboard(shared: Shared, *, auth: Authenticator, pulse: Pulse) -> Dashboard
         sessions=Sessions(auth),
         audit=AuditStore(shared.pool),
         pulse=pulse,
-        wall=lambda: datetime.datetime.now(datetime.UTC),
+        wall=now,
         version=__version__,
     )
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def sections_of(
@@ -44,9 +57,14 @@ def sections_of(
     ring: Callable[[], None],
 ) -> Sequence[Section]:
     """`ring` wakes the senders."""
-    store = DashboardStore(pool)
+    store, records = DashboardStore(pool), RecordStore(pool)
     return (
         Overview(store, metrics, pulse, clock=time.monotonic),
         Outbox(store, OutboxStore(pool), ring=ring),
         Channels(store, ChannelStore(pool), ring=ring),
+        Campaigns(CampaignStore(pool), records, ring=ring),
+        Letters(LetterStore(pool), ring=ring),
+        Webhooks(ReplayStore(pool), records),
+        Conversations(records, wall=now),
+        House(store, records),
     )

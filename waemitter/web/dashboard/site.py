@@ -56,7 +56,14 @@ HEADERS: Final = {
 SECTIONS: Final = (
     ("", "Overview"),
     ("/outbox", "Outbox"),
+    ("/campaigns", "Campaigns"),
     ("/channels", "Channels"),
+    ("/conversations", "Conversations"),
+    ("/letters", "Dead letters"),
+    ("/webhooks", "Webhooks"),
+    ("/analytics", "Analytics"),
+    ("/flags", "Switches"),
+    ("/audit", "Audit"),
 )
 
 

@@ -1,0 +1,133 @@
+"""What the pages about campaigns, webhooks, conversations, switches and figures read; each statement is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from waemitter.db.pool import outages
+
+
+class RecordStore:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    FAILURES: Final = """
+        select error_code, min(error_message) as error, count(*) as messages
+        from (select status, error_code, error_message from waemitter.outbox_messages where campaign_id = $1
+              order by campaign_id desc, id desc limit 20000) w
+        where status = 'failed' group by 1 order by 3 desc, 1 limit 10
+    """
+
+    async def failures(self, campaign_id: int) -> Sequence[dict[str, Any]]:
+        """By Meta's code, among the newest 20,000 messages of a campaign."""
+        return await self._all(self.FAILURES, campaign_id)
+
+    WEBHOOKS: Final = """
+        select id, source, bytes, attempts, created_at, processed_at, error, state
+        from (select id, source, octet_length(body) as bytes, attempts, created_at, processed_at, error,
+                     case when available_at is not null then 'waiting' when processed_at is null then 'failed'
+                          else 'processed' end as state
+              from waemitter.webhook_logs where id < coalesce($2, 9223372036854775807) order by id desc limit 5000) w
+        where ($1::text is null or state = $1) order by id desc limit $3
+    """
+
+    async def webhooks(
+        self, state: str | None, *, before: int | None, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        """The newest first, out of 5,000 before an id."""
+        return await self._all(self.WEBHOOKS, state, before, limit)
+
+    CONVERSATIONS: Final = """
+        select v.id, v.channel, v.status, v.last_inbound_at, v.takeover_until, v.lock_expires_at, v.updated_at,
+               coalesce(c.phone, c.user_id, c.group_id) as address
+        from waemitter.conversations v join waemitter.contacts c on c.id = v.contact_id
+        where ($1::text is null or v.status = $1) and v.id < coalesce($2, 9223372036854775807)
+        order by v.id desc limit $3
+    """
+    CONVERSATION: Final = """
+        select v.id, v.channel, v.status, v.last_inbound_at, v.takeover_until, v.lock_expires_at, v.updated_at, c.name,
+               coalesce(c.phone, c.user_id, c.group_id) as address
+        from waemitter.conversations v join waemitter.contacts c on c.id = v.contact_id where v.id = $1
+    """
+    HEARD: Final = """
+        select id, message_type, payload::text as payload, from_us, created_at as at
+        from waemitter.inbound_messages where conversation_id = $1 order by id desc limit 50
+    """
+    SAID: Final = """
+        select id, message_type, payload::text as payload, status, claimed_at as at from waemitter.outbox_messages
+        where channel = $1 and waemitter.address(recipient) = waemitter.address($2)
+          and available_at is null and lane <> '' order by claimed_at desc nulls last limit 50
+    """
+    MOVES: Final = """
+        select at, from_status, to_status, reason from waemitter.conversation_state_transitions
+        where conversation_id = $1 order by id desc limit 20
+    """
+
+    async def conversations(
+        self, status: str | None, *, before: int | None, limit: int
+    ) -> Sequence[dict[str, Any]]:
+        return await self._all(self.CONVERSATIONS, status, before, limit)
+
+    async def conversation(self, conversation_id: int) -> dict[str, Any] | None:
+        found = await self._all(self.CONVERSATION, conversation_id)
+        return found[0] if found else None
+
+    async def heard(self, conversation_id: int) -> Sequence[dict[str, Any]]:
+        return await self._all(self.HEARD, conversation_id)
+
+    async def said(self, channel: str, address: str) -> Sequence[dict[str, Any]]:
+        """What was sent to an address by itself, not by a campaign."""
+        return await self._all(self.SAID, channel, address)
+
+    async def moves(self, conversation_id: int) -> Sequence[dict[str, Any]]:
+        return await self._all(self.MOVES, conversation_id)
+
+    # One that is at work ends its turn first; its end sees the human.
+    TAKE_OVER: Final = """
+        with mine as materialized (select id, status from waemitter.conversations where id = $1 for no key update),
+        taken as (
+          update waemitter.conversations v
+          set takeover_until = case when $2 then clock_timestamp() + interval '4 hours' end,
+              status = case when mine.status in ('idle', 'error', 'human') then case when $2 then 'human' else 'idle' end
+                            else mine.status end,
+              updated_at = clock_timestamp()
+          from mine where v.id = mine.id returning v.id, mine.status as from_status, v.status as to_status)
+        insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason)
+        select id, from_status, to_status, 'an operator' from taken returning id
+    """
+
+    async def take_over(self, conversation_id: int, *, human: bool) -> int:
+        """For four hours, or back to the daemon. Returns how many conversations that are."""
+        return len(await self._all(self.TAKE_OVER, conversation_id, human))
+
+    FLAGS: Final = """
+        select flag_name, is_enabled, rollout_percent, description, updated_at from waemitter.feature_flags order by 1
+    """
+    SWITCH: Final = """
+        update waemitter.feature_flags set is_enabled = $2, updated_at = clock_timestamp()
+        where flag_name = $1 and is_enabled <> $2 returning flag_name
+    """
+
+    async def flags(self) -> Sequence[dict[str, Any]]:
+        return await self._all(self.FLAGS)
+
+    async def switch(self, flag: str, *, on: bool) -> int:
+        return len(await self._all(self.SWITCH, flag, on))
+
+    FIGURES: Final = """
+        select hour, name, sum(value)::float8 as value from waemitter.service_metrics
+        where hour >= date_trunc('hour', now()) - interval '47 hours' and hour <= now()
+          and name in ('messages_sent', 'messages_delivered', 'messages_read', 'messages_failed', 'webhooks_received')
+        group by 1, 2 order by 1
+    """
+
+    async def figures(self) -> Sequence[dict[str, Any]]:
+        """Sums by the hour of the last two days, all channels together."""
+        return await self._all(self.FIGURES)
+
+    async def _all(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+        with outages():
+            return [dict(record) for record in await self._pool.fetch(statement, *arguments)]
