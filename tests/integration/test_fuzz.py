@@ -35,12 +35,13 @@ ODD: Final[tuple[Any, ...]] = (
 SEEDS: Final = 1000
 EXAMPLES: Final = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 OURS: Final = (
+    "P0002",
     "22",
     "23",
     "42501",
     "P0001",
     "54",
-)  # bad values, broken constraints, rights, our own words, limits
+)  # bad values, broken constraints, rights, our own words, nothing of that name, limits
 
 
 def mutated(seed: int) -> bytes:
