@@ -117,8 +117,9 @@ async def test_a_graph_api_that_is_away_for_a_while_loses_nothing(scene: Scene):
         row[0] for row in await scene.fetch("select error_message from waemitter.outbox_messages")
     }
 
-    await scene.simulate(*PROMPT, "--port", str(scene.simulator_port))
-    await scene.announce(address)
+    # Told from its start where statuses go: the first retry may come before anybody could tell it.
+    webhook_url = f"{address}/webhooks/whatsapp"
+    await scene.simulate(*PROMPT, "--port", str(scene.simulator_port), "--webhook-url", webhook_url)
     await scene.all_reach("read")
 
     assert all(told)
