@@ -1,6 +1,7 @@
 """Daemons under a schedule of faults drawn from a seed; the ledger and the database are held against each other.
 
-`make chaos` runs it by hand, for longer: SEED, BLOWS and MESSAGES choose.
+The suite plays one known schedule, so that its verdict is the change's and not the dice's. `make chaos` runs it by hand, with a
+seed of its own and for longer: SEED, BLOWS and MESSAGES choose.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tests.chaos.schedule import KINDS, drawn
 from tests.e2e.scene import Scene, until
 from waemitter.db.embedded import EmbeddedPostgres
 
+KNOWN_SEED: Final = 611888
+SEED: Final = os.environ.get("CHAOS_SEED", str(KNOWN_SEED)) or secrets.randbelow(10**6)
 BLOWS: Final = int(os.environ.get("CHAOS_BLOWS") or len(KINDS))
 MESSAGES: Final = int(os.environ.get("CHAOS_MESSAGES") or 50 * BLOWS)
 WITHIN: Final = 120 + MESSAGES / 10  # seconds
@@ -37,7 +40,7 @@ def test_a_schedule_is_its_seed_s_and_has_every_kind() -> None:
 async def test_nothing_is_lost_doubled_hurried_or_stuck(
     own_scene: Scene, own_postgres: EmbeddedPostgres
 ) -> None:
-    schedule = drawn(int(os.environ.get("CHAOS_SEED") or secrets.randbelow(10**6)), blows=BLOWS)
+    schedule = drawn(int(SEED), blows=BLOWS)
     print(f"\nseed {schedule.seed}: {schedule.daemons} daemons, {MESSAGES} messages")  # noqa: T201
     for blow in schedule.blows:
         print(f"  {blow.kind} (daemon {blow.victim}, {blow.lasts} s)")  # noqa: T201
