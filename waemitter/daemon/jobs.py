@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 import orjson
 
@@ -24,9 +25,9 @@ from waemitter.jobs.store import JobStore
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Service
 
-ANALYTICS_TIME = 600.0
+ANALYTICS_TIME: Final = 600.0
 """Seconds that refresh-analytics may take."""
-TURN_STAGES = ("route", "handler", "commit")
+TURN_STAGES: Final = ("route", "handler", "commit")
 
 
 class Jobs:
