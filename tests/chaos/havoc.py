@@ -87,9 +87,9 @@ class Havoc:
             "postgres fast": self._restart,
             "postgres immediate": self._restart,
             "database cut": lambda _: self._cut(self.database),
-            "database half-open": lambda blow: self.database.half_open(blow.lasts),
+            "database half-open": lambda blow: self._half_open(self.database, blow),
             "webhooks cut": lambda _: self._cut(self.webhooks),
-            "webhooks half-open": lambda blow: self.webhooks.half_open(blow.lasts),
+            "webhooks half-open": lambda blow: self._half_open(self.webhooks, blow),
             "no connection left": self._crowd,
             "pool exhausted": self._lock,
             "disk full": self._fill_the_disk,
@@ -178,7 +178,16 @@ class Havoc:
         async def cut() -> int:
             return proxy.cut()
 
-        return await until(cut)
+        return await until(cut, within=60)
+
+    async def _half_open(self, proxy: Proxy, blow: Blow) -> int:
+        """Once there is something that can fall silent."""
+
+        async def open_ones() -> int:
+            return proxy.connections
+
+        await until(open_ones, within=60)
+        return await proxy.half_open(blow.lasts)
 
     async def _crowd(self, blow: Blow) -> bool:
         """Whoever loses a connection now gets no other."""

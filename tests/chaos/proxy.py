@@ -52,6 +52,10 @@ class Proxy:
             await server.wait_closed()
             await asyncio.gather(*self._serving, return_exceptions=True)
 
+    @property
+    def connections(self) -> int:
+        return len(self._links)
+
     def cut(self) -> int:
         """Reset every connection; how many there were."""
         links = list(self._links)
