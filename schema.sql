@@ -596,6 +596,32 @@ create table if not exists waemitter.inbound_messages (
 create index if not exists inbound_messages_conversations on waemitter.inbound_messages (conversation_id, id);
 create index if not exists inbound_messages_wamids on waemitter.inbound_messages (whatsapp_message_id);
 
+-- Files that customers sent: fetched from Meta, which keeps them for seven days, when a place to keep them is set. `pending` until
+-- they are `stored`, or `failed` after the last try (with a dead letter of the stage media); no message waits for its file.
+create table if not exists waemitter.inbound_media (
+  id                  bigint generated always as identity primary key,
+  message_id          bigint unique references waemitter.inbound_messages (id) on delete set null,
+  channel             text not null,
+  whatsapp_message_id text not null,
+  kind                text not null check (kind in ('image', 'video', 'audio', 'document', 'sticker')),
+  media_id            text not null,
+  mime_type           text,           -- without its parameters
+  sha256              text check (sha256 ~ '^[0-9a-f]{64}$'),
+  status              text not null default 'pending' check (status in ('pending', 'stored', 'failed')),
+  available_at        timestamptz default clock_timestamp(),  -- when to fetch it, the end of a lease, NULL = ended
+  attempts            smallint not null default 0,
+  path                text,           -- where it is: a file, or s3://bucket/key
+  bytes               bigint,
+  error               text,
+  created_at          timestamptz not null default clock_timestamp(),
+  stored_at           timestamptz
+);
+create index if not exists inbound_media_due on waemitter.inbound_media (available_at, id) where available_at is not null;
+create index if not exists inbound_media_wamids on waemitter.inbound_media (whatsapp_message_id);
+create index if not exists inbound_media_ages on waemitter.inbound_media (coalesce(stored_at, created_at));
+create index if not exists inbound_media_paths on waemitter.inbound_media (path) where path is not null;
+create index if not exists inbound_media_orphans on waemitter.inbound_media (id) where message_id is null;
+
 -- Statuses of messages that nobody here knows (yet): another application on the same number, or a message whose wamid was not
 -- stored when its status came without our echo.
 create table if not exists waemitter.parked_statuses (

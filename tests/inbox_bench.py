@@ -6,7 +6,7 @@ import datetime
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,8 @@ from waemitter.inbox.fields.actions import FieldActions, OptOuts, Rules
 from waemitter.inbox.fields.store import FieldStore
 from waemitter.inbox.journal.records import Entry
 from waemitter.inbox.journal.store import JournalStore
+from waemitter.inbox.media.store import InboundMediaStore
+from waemitter.inbox.media.wishes import Wishes
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore
 from waemitter.outbox.channels.store import ChannelStore
@@ -45,6 +47,7 @@ class Bench:
     observed: Observed
     freed: list[bool]
     parked: list[bool]
+    wanted: list[bool] = field(default_factory=list)
 
     async def message(self, *, recipient: str = "+14155550123") -> Echo:
         await self.pool.execute("select waemitter.send_text($1, 'hello')", recipient)
@@ -97,10 +100,12 @@ async def opened(
     fields: Mapping[str, FieldHandler] = MappingProxyType({}),
     *,
     rules: Rules | None = None,
+    media: bool = False,
 ) -> AsyncIterator[Bench]:
-    """With `rules`, what Meta tells and what customers wish is heeded, in place of `fields`."""
+    """With `rules`, what Meta tells and what customers wish is heeded, in place of `fields`; with `media`, files are wanted."""
     freed: list[bool] = []
     parked: list[bool] = []
+    wanted: list[bool] = []
     async with asyncpg.create_pool(dsn, min_size=1, max_size=12) as pool:
         await pool.execute("update waemitter.channels set phone_number_id = $1", NUMBER)
         with observing() as observed:
@@ -120,9 +125,17 @@ async def opened(
                     knowledge, rules, events=observed.events, released=lambda: freed.append(True)
                 ).handlers
                 listener = OptOuts(knowledge, rules, events=observed.events).hear
+            wishes = Wishes(InboundMediaStore(pool), wanted=lambda: wanted.append(True))
             splitter = Splitter(
                 inbox,
-                Effects(inbox, OutboxStore(pool), failures, fields=fields, listener=listener),
+                Effects(
+                    inbox,
+                    OutboxStore(pool),
+                    failures,
+                    fields=fields,
+                    listener=listener,
+                    media=wishes if media else None,
+                ),
                 learn=knowledge.learn,
                 events=observed.events,
                 lanes_freed=lambda: freed.append(True),
@@ -130,7 +143,7 @@ async def opened(
                 reserve=OutboxStore(pool).reserve_inbound,
                 clock=lambda: 0.0,
             )
-            yield Bench(pool, inbox, JournalStore(pool), splitter, observed, freed, parked)
+            yield Bench(pool, inbox, JournalStore(pool), splitter, observed, freed, parked, wanted)
 
 
 def said(wamid: str, *, sender: str | None = "14155550123", **more: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ WaemitterError
 ├── NotFound              what was asked for does not exist             (exit 1; a 404)
 ├── CampaignEnded         a cancelled campaign takes no messages        (exit 1; a 409)
 ├── UploadFailed          Meta did not take a file                      (exit 1; a 502)
+├── DownloadFailed        a customer's file could not be fetched        (whatsapp.inbound_media; tried again)
 ├── PayloadError          a row that cannot become a Cloud API request  (the row fails, nothing else)
 ├── HandlerFailed         a turn without an answer                      (turns.turn; a retry, or a dead letter)
 ├── Unusable              an item of a webhook that can have no effect  (inbox.splitter; it stays a dead letter)

@@ -134,6 +134,24 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "statuses_applied": lambda e: e.statuses_applied(
         {("delivered", "applied"): 35, ("sent", "stale"): 2}
     ),
+    "media_stored": lambda e: e.media_stored(
+        channel="default", media=12, bytes=301544, took=0.412345
+    ),
+    "media_retried": lambda e: e.media_retried(
+        channel="default",
+        media=12,
+        attempt=1,
+        error="Meta's address of the file answered 404",
+        delay=5.1,
+    ),
+    "media_failed": lambda e: e.media_failed(
+        channel="default",
+        media=12,
+        attempt=7,
+        error="what arrived has another digest than Meta told",
+    ),
+    "media_expired": lambda e: e.media_expired(count=31),
+    "media_sweep_failed": lambda e: e.media_sweep_failed(error="Permission denied"),
     "spool_begun": lambda e: e.spool_begun(),
     "spool_measured": lambda e: e.spool_measured(bytes=301544),
     "spool_drained": lambda e: e.spool_drained(count=412),

@@ -18,6 +18,7 @@ from waemitter.daemon.turning import Turns
 from waemitter.db import schema
 from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
+from waemitter.inbox.media.fetcher import AT_ONCE
 from waemitter.observe import logging
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
@@ -53,7 +54,7 @@ async def run_daemon(
     with stop.on_signals():
         async with (
             open_pool(dsn, size=settings.database.pool_size) as pool,
-            open_session(connections=settings.outbox.concurrency) as session,
+            open_session(connections=settings.outbox.concurrency + AT_ONCE) as session,
         ):
             circuits = Circuits(observer=events, clock=time.monotonic)
             doorbell = _doorbell(settings, events)

@@ -24,12 +24,14 @@ from waemitter.inbox.items import (
     as_json,
     heard,
     inbound,
+    kept,
     moves,
     notice,
     said,
     unusable,
     up_to_each_succession,
 )
+from waemitter.inbox.media.wishes import Wishes
 from waemitter.inbox.store import (
     Connection,
     InboxStore,
@@ -90,10 +92,12 @@ class Effects:
         fields: Mapping[str, FieldHandler],
         listener: Listener | None = None,
         gatherer: Gatherer | None = None,
+        media: Wishes | None = None,
     ) -> None:
         """`fields`: what a change of that field causes; a field that is not there is counted, and stays in the journal.
 
         `listener`: who looks for opt-outs in what people write. Without a `gatherer` nobody answers what they write.
+        `media`: who wants the files that come with messages.
         """
         self._store = store
         self._outbox = outbox
@@ -101,6 +105,7 @@ class Effects:
         self._fields = fields
         self._listener = listener
         self._gatherer = gatherer
+        self._media = media
 
     async def apply(self, connection: Connection, found: Sequence[Found]) -> Outcome:
         """Raises what the database or a handler raises: then nothing of it may be committed.
@@ -146,6 +151,9 @@ class Effects:
             await self._store.follow(connection, list(moves(some, results)))
             await self._store.count_answers(connection, list(answers(some, results)))
             await self._listen(connection, some, results, outcome)
+            if self._media is not None:
+                tell = await self._media.note(connection, list(kept(some, results)))
+                outcome.tell += [tell] if tell else []
             if self._gatherer is not None:
                 tell = await self._gatherer.gather(connection, list(said(some, results)))
                 outcome.tell += [tell] if tell else []

@@ -142,6 +142,19 @@ def said(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Said]:
             yield Said(received.message_id, received.channel, received.contact_id, message.raw)
 
 
+def kept(
+    found: Sequence[Found], results: Sequence[Received]
+) -> Iterable[tuple[str, int, Message]]:
+    for received in results:
+        message = found[received.n].item
+        if (
+            isinstance(message, Message)
+            and received.channel is not None
+            and received.message_id is not None
+        ):
+            yield received.channel, received.message_id, message
+
+
 def heard(status: Status) -> Heard:
     echo = read_echo(status.echo)
     refused = classify_status_error(status.errors) if status.status == "failed" else None

@@ -12,6 +12,7 @@ from waemitter.inbox.fields.actions import FieldActions, OptOuts, Rules
 from waemitter.inbox.fields.store import FieldStore
 from waemitter.inbox.gathering.gatherer import Gatherer
 from waemitter.inbox.journal.courtesy import Courteous
+from waemitter.inbox.media.wishes import Wishes
 from waemitter.inbox.parked import ParkedStatuses
 from waemitter.inbox.splitter import Splitter
 from waemitter.inbox.store import InboxStore
@@ -46,9 +47,13 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     bell: Bell,
     lanes_freed: Callable[[], None],
     sweep_interval: float,
+    media: Wishes | None = None,
     jitter: Callable[[], float],
 ) -> InboxLoops:
-    """`bell`: there are webhooks; `lanes_freed()`: messages of the outbox may go on; the rest as of a DueLoop."""
+    """`bell`: there are webhooks; `lanes_freed()`: messages of the outbox may go on; the rest as of a DueLoop.
+
+    `media`: who wants the files that come with messages.
+    """
     parked = Bell()  # rung by the splitter alone: what another daemon parks, that one looks after
 
     def loop(table: DueTable[Row], bell: Bell) -> DueLoop[Row]:
@@ -65,10 +70,17 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     knowledge = FieldStore()
     actions = FieldActions(knowledge, rules, events=events, released=lanes_freed)
     optouts = OptOuts(knowledge, rules, events=events)
-    handlers, hear = actions.handlers, optouts.hear
     splitter = Splitter(
         store,
-        Effects(store, outbox, failures, fields=handlers, listener=hear, gatherer=gatherer),
+        Effects(
+            store,
+            outbox,
+            failures,
+            fields=actions.handlers,
+            listener=optouts.hear,
+            gatherer=gatherer,
+            media=media,
+        ),
         learn=knowledge.learn,
         events=events,
         lanes_freed=lanes_freed,

@@ -13,6 +13,50 @@ class JournalEvents:
     _metrics: Metrics
     _log: FilteringBoundLogger
 
+    def media_stored(self, *, channel: str, media: int, bytes: int, took: float) -> None:  # noqa: A002  as below
+        self._metrics.inbound_media.labels("stored").inc()
+        self._log.info(
+            "MEDIA_STORED",
+            channel=channel,
+            inbound_media_id=media,
+            bytes=bytes,
+            took=round(took, 6),
+            msg="A customer's file was fetched",
+        )
+
+    def media_retried(
+        self, *, channel: str, media: int, attempt: int, error: str, delay: float
+    ) -> None:
+        self._metrics.inbound_media.labels("retry").inc()
+        self._log.warning(
+            "MEDIA_RETRY_SCHEDULED",
+            channel=channel,
+            inbound_media_id=media,
+            attempt=attempt,
+            error=error,
+            delay=round(delay, 3),
+            msg="A customer's file could not be fetched, and will be tried again",
+        )
+
+    def media_failed(self, *, channel: str, media: int, attempt: int, error: str) -> None:
+        self._metrics.inbound_media.labels("failed").inc()
+        self._log.error(
+            "MEDIA_FAILED",
+            channel=channel,
+            inbound_media_id=media,
+            attempt=attempt,
+            error=error,
+            msg="A customer's file was given up: it is a dead letter",
+        )
+
+    def media_expired(self, *, count: int) -> None:
+        self._log.info("MEDIA_EXPIRED", count=count, msg="Files were removed: their time is over")
+
+    def media_sweep_failed(self, *, error: str) -> None:
+        self._log.warning(
+            "MEDIA_SWEEP_FAILED", error=error, msg="Files whose time is over could not be removed"
+        )
+
     def spool_begun(self) -> None:
         """Told once for each outage."""
         self._log.warning(

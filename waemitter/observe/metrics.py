@@ -55,6 +55,7 @@ TURN_OUTCOMES: Final = (
     *("answered", "silent", "human", "superseded", "retry", "failed", "lost", "rate_limited"),
     OTHER,
 )
+MEDIA_OUTCOMES: Final = ("stored", "retry", "failed")
 WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
 JOBS: Final = (
     *("dlq-processor", "buffer-processor", "session-cleanup", "cleanup-stuck-conversations"),
@@ -154,6 +155,9 @@ class Metrics:
         self.webhook_spool_bytes = new(
             Gauge, "webhook_spool_bytes", "Bytes on disk that wait for Postgres to come back."
         )
+        self.inbound_media = new(
+            Counter, "inbound_media_total", "Tries to fetch customers' files.", "outcome"
+        )
         self.webhook_events = new(
             Counter,
             "webhook_events_total",
@@ -228,6 +232,8 @@ class Metrics:
                 self.webhook_requests.labels(source, result)
             for kind in EVENT_KINDS[:-1]:
                 self.webhook_events.labels(source, kind)
+        for outcome in MEDIA_OUTCOMES:
+            self.inbound_media.labels(outcome)
         for status in STATUSES:
             for result in STATUS_RESULTS[:-1]:
                 self.status_updates.labels(status, result)

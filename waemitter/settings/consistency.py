@@ -43,6 +43,17 @@ def contradictions(settings: Settings, written: Callable[[str], str]) -> Iterato
             frozenset({"http.tls_cert", "http.tls_key"}),
             f"{written('http.tls_cert')} and {written('http.tls_key')} go together; one is missing",
         )
+    if settings.media.directory and settings.media.s3_bucket:
+        yield Contradiction(
+            frozenset({"media.directory", "media.s3_bucket"}),
+            f"{written('media.directory')} and {written('media.s3_bucket')} are both set; keep one",
+        )
+    if (settings.media.s3_access_key_id is None) != (settings.media.s3_secret_access_key is None):
+        yield Contradiction(
+            frozenset({"media.s3_access_key_id", "media.s3_secret_access_key"}),
+            f"{written('media.s3_access_key_id')} and {written('media.s3_secret_access_key')} go "
+            "together; one is missing",
+        )
     if settings.http.admin_port and settings.http.admin_port == settings.http.port:
         yield Contradiction(
             frozenset({"http.admin_port", "http.port"}),

@@ -27,6 +27,7 @@ from waemitter.settings.receiving import (
     ChatwootSettings,
     DlqSettings,
     InboxSettings,
+    MediaSettings,
     OpenAISettings,
     OptOutSettings,
     SessionsSettings,
@@ -65,6 +66,7 @@ class Settings(Group):
     optout: OptOutSettings = group(
         OptOutSettings, "The words by which people stop your messages, and start them again."
     )
+    media: MediaSettings = group(MediaSettings, "The files that customers send.")
     turns: TurnsSettings = group(TurnsSettings, "How a window is answered.")
     openai: OpenAISettings = group(OpenAISettings, "The model behind agents.")
     sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.")

@@ -117,6 +117,38 @@ class OptOutSettings(Group):
     )
 
 
+class MediaSettings(Group):
+    directory: Path | None = setting(
+        None,
+        "Where files that customers send are kept. Without it, or a bucket, they are not fetched, and Meta forgets "
+        "them after seven days.",
+    )
+    s3_bucket: str | None = setting(
+        None,
+        "An S3-compatible bucket to keep them in instead; needs `waemitter[s3]`.",
+        min_length=3,
+        max_length=63,
+    )
+    s3_prefix: str = setting("", "What the keys in the bucket begin with.")
+    s3_endpoint: Url | None = setting(None, "The address of another provider than AWS.")
+    s3_region: str | None = setting(None, "The bucket's region.", environment="AWS_REGION")
+    s3_access_key_id: Token | None = setting(
+        None,
+        "The key to the bucket; without one, the role of the machine or task is asked for.",
+        environment="AWS_ACCESS_KEY_ID",
+        secret=True,
+    )
+    s3_secret_access_key: Token | None = setting(
+        None, "The key's secret.", environment="AWS_SECRET_ACCESS_KEY", secret=True
+    )
+    max_bytes: int = setting(
+        100 * 1024**2, "The largest file that is fetched; a larger one is a dead letter.", ge=1
+    )
+    keep: Duration = setting(
+        30 * 86_400.0, "How long they are kept; at least two days.", ge=2 * 86_400.0
+    )
+
+
 class TurnsSettings(Group):
     forward_timeout: Duration = setting(
         4.0,

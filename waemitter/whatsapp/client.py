@@ -10,6 +10,7 @@ have closed before reading, or after.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from typing import BinaryIO, Final
 
@@ -20,6 +21,7 @@ from yarl import URL
 from waemitter import __version__
 from waemitter.whatsapp.errors import Refused
 from waemitter.whatsapp.health import Health, read_health
+from waemitter.whatsapp.inbound_media import Described, DownloadFailed, read_description
 from waemitter.whatsapp.media import read_upload
 from waemitter.whatsapp.replies import Answered, NoAnswer, NotSent, Reply
 from waemitter.whatsapp.wire import Broken, NotConnected, Wire
@@ -34,6 +36,10 @@ _BEFORE_WRITING: Final = (
 )
 # The connecting must give up first, or its time-out could not be told from one after the writing.
 _CONNECT_SHARE: Final = 0.9
+_OK: Final = 200
+_GONE: Final = frozenset({404, 410})
+_CHUNK: Final = 256 * 1024
+_SILENCE: Final = 30.0
 
 
 class GraphClient:
@@ -57,6 +63,8 @@ class GraphClient:
         self._session = session
         self._number_url = URL(f"{base_url.rstrip('/')}/{phone_number_id}", encoded=True)
         self._media_url = URL(f"{self._number_url}/media", encoded=True)
+        self._root = URL(base_url.rstrip("/"), encoded=True)
+        self._phone_number_id = phone_number_id
         self._headers: CIMultiDict[str] = CIMultiDict(
             {
                 "Authorization": f"Bearer {access_token}",
@@ -105,6 +113,47 @@ class GraphClient:
         limits = aiohttp.ClientTimeout(total=timeout, connect=self._timeout.connect)
         return read_upload(await self._request("POST", self._media_url, form, limits))
 
+    async def describe_media(self, media_id: str) -> Described:
+        """Ask where a file can be fetched that a customer sent; the address lives for five minutes.
+
+        Raises DownloadFailed.
+        """
+        url = (self._root / media_id).with_query(phone_number_id=self._phone_number_id)
+        return read_description(await self._request("GET", url, None))
+
+    async def download_media(
+        self, url: str, *, most: int, timeout: float, write: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Fetch a file from Meta's address, chunk by chunk, at most `most` bytes; `timeout` in seconds.
+
+        The token goes over TLS, or to the Graph API's own address, and follows no redirect. Raises
+        DownloadFailed, and what `write` raises.
+        """
+        target = _meta_address(url)
+        if target is None or (target.scheme != "https" and target.origin() != self._root.origin()):
+            raise DownloadFailed("Meta's address of the file is no https address")
+        limits = aiohttp.ClientTimeout(
+            total=timeout, connect=self._timeout.connect, sock_read=_SILENCE
+        )
+        headers = {name: self._headers[name] for name in ("Authorization", "User-Agent")}
+        size = 0
+        try:
+            async with self._session.get(
+                target, headers=headers, timeout=limits, allow_redirects=False
+            ) as response:
+                if response.status != _OK:
+                    raise DownloadFailed(
+                        f"Meta's address of the file answered {response.status}",
+                        moved=response.status in _GONE,
+                    )
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    size += len(chunk)
+                    if size > most:
+                        raise DownloadFailed(f"it is larger than {most} bytes", again=False)
+                    await write(chunk)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise DownloadFailed(f"the download broke off: {_reason(error)}") from error
+
     async def health_status(self) -> Health | Refused:
         """Ask whether Meta lets this number send; it costs no message."""
         url = self._number_url.with_query(fields="health_status")
@@ -145,6 +194,13 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+def _meta_address(url: str) -> URL | None:
+    try:
+        return URL(url, encoded=True).with_fragment(None) if URL(url).host else None
+    except ValueError:
+        return None
 
 
 def _answered(status: int, headers: CIMultiDictProxy[str], body: bytes) -> Answered:
