@@ -597,7 +597,7 @@ create index if not exists inbound_messages_conversations on waemitter.inbound_m
 create index if not exists inbound_messages_wamids on waemitter.inbound_messages (whatsapp_message_id);
 
 -- Files that customers sent: fetched from Meta, which keeps them for seven days, when a place to keep them is set. `pending` until
--- they are `stored`, or `failed` after the last try (with a dead letter of the stage media); no message waits for its file.
+-- they are `stored`, or `failed` after the last try (with a dead letter of the stage media, which tries it again).
 create table if not exists waemitter.inbound_media (
   id                  bigint generated always as identity primary key,
   message_id          bigint unique references waemitter.inbound_messages (id) on delete set null,

@@ -130,14 +130,18 @@ class Talk:
 async def talking(dsn: str, script: Script | None = None, **policy: Any) -> AsyncIterator[Talk]:
     script = script or Script()
     async with opened(dsn) as bench:
-        gatherer = Gatherer(
-            RoutedWindows(script, Window()),
-            events=bench.observed.events,
-            rate=20,
-            session_ttl=86_400.0,
-        )
-        bench.splitter._effects._gatherer = gatherer
+        gathering(bench, script)
         yield Talk(bench, script, worker_of(bench, script, **policy), bench.pool)
+
+
+def gathering(bench: Bench, script: Script) -> None:
+    """What is split goes into windows."""
+    bench.splitter._effects._gatherer = Gatherer(
+        RoutedWindows(script, Window()),
+        events=bench.observed.events,
+        rate=20,
+        session_ttl=86_400.0,
+    )
 
 
 def worker_of(bench: Bench, script: Script, **policy: Any) -> Worker:
@@ -172,4 +176,15 @@ async def looping(workers: Sequence[Worker], *, sweep: float = 0.05) -> AsyncIte
             yield
 
 
-__all__ = ["ADA", "BOB", "NUMBER", "Script", "Talk", "looping", "talking", "text", "worker_of"]
+__all__ = [
+    "ADA",
+    "BOB",
+    "NUMBER",
+    "Script",
+    "Talk",
+    "gathering",
+    "looping",
+    "talking",
+    "text",
+    "worker_of",
+]

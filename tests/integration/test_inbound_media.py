@@ -3,120 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import orjson
 import pytest
 
-from tests.inbox_bench import NUMBER, Bench, opened, said, told
+from tests.inbox_bench import said, told
+from tests.media_scene import DAYS, JPEG, SHA256, Scene, fetching
 from tests.support import eventually
 from waemitter.errors import DatabaseUnreachable
-from waemitter.inbox.media.fetcher import DELAYS, PREFIX, Fetcher
-from waemitter.inbox.media.retention import MediaRetention
-from waemitter.inbox.media.shelf import PARTIAL, Directory, Shelf
+from waemitter.inbox.media.fetcher import DELAYS, PREFIX
+from waemitter.inbox.media.shelf import PARTIAL
 from waemitter.inbox.media.store import InboundMediaStore
 from waemitter.runtime.doorbell import Bell
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Stop, supervise
-from waemitter.simulator import Options, Simulator
-from waemitter.whatsapp.client import GraphClient, open_session
+from waemitter.whatsapp.client import GraphClient
 from waemitter.whatsapp.inbound_media import DownloadFailed
-
-JPEG = b"\xff\xd8\xff" + bytes(range(256)) * 2000
-SHA256 = hashlib.sha256(JPEG).hexdigest()
-DAYS = timedelta(days=30)
-
-
-@dataclass
-class Scene:
-    bench: Bench
-    meta: Simulator
-    client: GraphClient
-    store: InboundMediaStore
-    shelf: Shelf
-    root: Path
-
-    @property
-    def pool(self) -> asyncpg.Pool[asyncpg.Record]:
-        return self.bench.pool
-
-    def fetcher(self, *, most_bytes: int = 1 << 20, shelf: Shelf | None = None) -> Fetcher:
-        return Fetcher(
-            self.store,
-            shelf or self.shelf,
-            {"default": self.client},
-            staging=self.root / PARTIAL,
-            most_bytes=most_bytes,
-            events=self.bench.observed.events,
-            jitter=lambda: 1.0,
-            clock=lambda: 0.0,
-        )
-
-    def retention(self) -> MediaRetention:
-        return MediaRetention(
-            self.store,
-            self.shelf,
-            staging=self.root / PARTIAL,
-            keep=DAYS.total_seconds(),
-            events=self.bench.observed.events,
-            jitter=lambda: 1.0,
-        )
-
-    async def arrives(self, wamid: str, content: bytes = JPEG, **part: Any) -> str:
-        """A customer's picture; returns its media id."""
-        media = self.meta._world.media.add("image/jpeg", content)
-        image = {"id": media.id, "mime_type": "image/jpeg", **part}
-        await self.bench.journal(told(said(wamid, type="image", image=image)))
-        await self.bench.split()
-        return media.id
-
-    async def fetch(self, fetcher: Fetcher | None = None) -> None:
-        fetcher = fetcher or self.fetcher()
-        for row in (await fetcher.claim(4)).rows:
-            await fetcher.work(row)
-
-    async def due_now(self) -> None:
-        await self.pool.execute(
-            "update waemitter.inbound_media set available_at = now() where available_at is not null"
-        )
-
-    async def rows(self) -> list[asyncpg.Record]:
-        found: list[asyncpg.Record] = await self.pool.fetch(
-            "select * from waemitter.inbound_media order by id"
-        )
-        return found
-
-    def files(self) -> list[Path]:
-        return sorted(each for each in self.root.rglob("*") if each.is_file())
 
 
 @pytest.fixture
 async def scene(dsn: str, tmp_path: Path) -> AsyncIterator[Scene]:
-    shelf = Directory(tmp_path / "media")
-    shelf.prepare()
-    async with (
-        Simulator(Options(phone_number_ids=(NUMBER,), access_token="token")) as meta,
-        opened(dsn, media=True) as bench,
-        open_session(connections=4) as session,
-    ):
-        client = GraphClient(
-            session,
-            base_url=meta.base_url,
-            phone_number_id=NUMBER,
-            access_token="token",
-            total_timeout=5,
-            connect_timeout=2,
-        )
-        store = InboundMediaStore(bench.pool)
-        yield Scene(bench, meta, client, store, shelf, tmp_path / "media")
+    async with fetching(dsn, tmp_path) as scene:
+        yield scene
 
 
 async def test_a_file_is_fetched_checked_and_kept_beside_its_message(scene: Scene) -> None:
@@ -129,8 +43,8 @@ async def test_a_file_is_fetched_checked_and_kept_beside_its_message(scene: Scen
     assert file.name == f"{SHA256}.jpg"
     assert file.stat().st_mode & 0o007 == 0
     assert (row["status"], row["available_at"], row["path"]) == ("stored", None, str(file))
-    stored = (await scene.store.stored("default", ["wamid.1", "wamid.2"]))["wamid.1"]
-    assert stored == ("wamid.1", str(file), "image/jpeg", SHA256, len(JPEG))
+    stored = (await scene.store.files("default", ["wamid.1", "wamid.2"]))["wamid.1"]
+    assert stored == ("wamid.1", "stored", str(file), "image/jpeg", SHA256, len(JPEG))
     assert scene.bench.observed.value("inbound_media_total", outcome="stored") == 1
     assert (await scene.fetcher().claim(4)).next_due is None
 
@@ -185,13 +99,13 @@ async def test_what_fails_is_tried_again_later_and_then_is_a_dead_letter(scene: 
     assert (row["status"], row["available_at"]) == ("failed", None)
     (letter,) = await scene.bench.letters()
     assert (letter["direction"], letter["stage"]) == ("inbound", "media")
-    assert (letter["resolution_status"], letter["attempts"]) == ("abandoned", len(DELAYS) + 1)
+    assert (letter["resolution_status"], letter["attempts"]) == ("pending", len(DELAYS) + 1)
+    assert letter["next_retry_at"] is not None
     assert orjson.loads(letter["payload"])["media_id"] == media_id
     assert len(scene.bench.observed.lines("MEDIA_FAILED")) == 1
     assert scene.files() == []
 
     scene.meta.configure(media_url_seconds=300.0)  # what a retry of the letter does
-    await scene.pool.execute("update waemitter.inbound_media set attempts = 1")
     await scene.fetcher().again(row["id"])
     assert [row["status"] for row in await scene.rows()] == ["stored"]
     await scene.fetcher().again(row["id"])  # there is nothing left to do

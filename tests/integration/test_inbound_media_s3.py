@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from waemitter.daemon import receiving
+from waemitter.daemon import media
 from waemitter.errors import UsageError
 from waemitter.inbox.media.s3 import Bucket
 from waemitter.settings import load
@@ -125,7 +125,7 @@ def test_the_settings_lead_to_the_bucket(monkeypatch: pytest.MonkeyPatch) -> Non
         "AWS_REGION": "eu-west-1",
     }
     settings = load(environ=environ, config=None).settings
-    assert isinstance(receiving._bucket(settings), Bucket)
+    assert isinstance(media._bucket(settings), Bucket)
     monkeypatch.setitem(__import__("sys").modules, "waemitter.inbox.media.s3", None)
     with pytest.raises(UsageError, match=r"waemitter\[s3\]"):
-        receiving._bucket(settings)
+        media._bucket(settings)

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from waemitter.errors import UsageError
+from waemitter.inbox.media.attachments import with_media
 from waemitter.inbox.media.shelf import PARTIAL, Directory
-from waemitter.inbox.media.store import Stored
-from waemitter.inbox.media.wishes import with_media
+from waemitter.inbox.media.store import File
 from waemitter.whatsapp.inbound_media import (
     Attached,
     Described,
@@ -129,11 +129,12 @@ def test_what_is_no_description_is_a_failure_that_may_pass(reply):
 def test_a_handler_sees_the_file_beside_metas_object():
     image = {"id": "wamid.1", "type": "image", "image": {"id": "7"}}
     text = {"id": "wamid.2", "type": "text", "text": {"body": "hi"}}
-    file = Stored("wamid.1", "/media/2026-07-01/a.jpg", "image/jpeg", HEX, 4)
+    file = File("wamid.1", "stored", "/media/2026-07-01/a.jpg", "image/jpeg", HEX, 4)
     assert with_media([image, text], {"wamid.1": file}) == [
         {
             **image,
             "media": {
+                "status": "stored",
                 "path": "/media/2026-07-01/a.jpg",
                 "mime_type": "image/jpeg",
                 "sha256": HEX,
@@ -143,6 +144,13 @@ def test_a_handler_sees_the_file_beside_metas_object():
         text,
     ]
     assert "media" not in image
+
+
+@pytest.mark.parametrize("status", ["pending", "failed"])
+def test_of_a_file_that_is_not_there_a_handler_sees_why(status):
+    image = {"id": "wamid.1", "type": "image", "image": {"id": "7"}}
+    file = File("wamid.1", status, None, None, HEX, None)
+    assert with_media([image], {"wamid.1": file}) == [{**image, "media": {"status": status}}]
 
 
 async def test_a_directory_removes_what_it_keeps_and_nothing_else(tmp_path):

@@ -9,9 +9,11 @@ from typing import Final
 
 import orjson
 
+from waemitter.daemon.media import InboundMedia
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.shared import BUFFERS, JOBS, Shared, jitter
 from waemitter.daemon.turning import Turns
+from waemitter.errors import UsageError
 from waemitter.jobs import job as names
 from waemitter.jobs.cleanup.retention import Keep, Retention
 from waemitter.jobs.cleanup.sessions import SessionCleanup
@@ -31,10 +33,13 @@ TURN_STAGES: Final = ("route", "handler", "commit")
 
 
 class Jobs:
-    def __init__(self, shared: Shared, inbox: Inbox, turns: Turns) -> None:
+    def __init__(
+        self, shared: Shared, inbox: Inbox, turns: Turns, media: InboundMedia | None = None
+    ) -> None:
         self._shared = shared
         self._inbox = inbox
         self._turns = turns
+        self._media = media
         self._cleanup = CleanupStore(shared.pool)
         self._scheduler = Scheduler(
             JobStore(shared.pool),
@@ -93,7 +98,14 @@ class Jobs:
         async def turn(letter: DueLetter) -> None:
             await self._turns.worker.redo(orjson.loads(letter.payload)["turn_id"])
 
-        return {"split": split, **dict.fromkeys(TURN_STAGES, turn)}
+        async def file(letter: DueLetter) -> None:
+            if self._media is None:
+                raise UsageError(
+                    "this daemon has no place for files: set WAEMITTER_MEDIA__DIRECTORY"
+                )
+            await self._media.again(orjson.loads(letter.payload)["inbound_media_id"])
+
+        return {"split": split, "media": file, **dict.fromkeys(TURN_STAGES, turn)}
 
     def _retention(self) -> Retention:
         kept = self._shared.settings.retention

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from waemitter.daemon.agents import agent_handlers
 from waemitter.daemon.jobs import Jobs
+from waemitter.daemon.media import inbound_media
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
 from waemitter.daemon.serving import Receiver
@@ -81,9 +82,10 @@ class _Daemon:
         self._manager = ServiceManager.from_environment(os.environ)
         self._shared = shared
         self._senders = Senders(shared)
-        self._turns = Turns(shared)
-        self._inbox = Inbox(shared, self._turns.gatherer)
-        self._jobs = Jobs(shared, self._inbox, self._turns)
+        media = inbound_media(shared)
+        self._turns = Turns(shared, files=None if media is None else media.files)
+        self._inbox = Inbox(shared, self._turns.gatherer, media)
+        self._jobs = Jobs(shared, self._inbox, self._turns, media)
         self._receiver = Receiver(
             shared,
             self._inbox.journal,

@@ -15,7 +15,7 @@ from waemitter.runtime.supervise import Service
 from waemitter.turns.courtesy import Typing
 from waemitter.turns.routing import RoutedWindows
 from waemitter.turns.store import TurnStore
-from waemitter.turns.worker import Policy, Worker
+from waemitter.turns.worker import Files, Policy, Worker
 
 BATCH: Final = 16
 """Turns in one claim."""
@@ -24,7 +24,8 @@ BATCH: Final = 16
 class Turns:
     """`gatherer` is the inbox's: it fills the windows. `worker` also redoes what became a dead letter."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, *, files: Files | None = None) -> None:
+        """`files`: who knows where the files of messages are."""
         self._shared = shared
         settings = shared.settings
         self._answerers = Answerers(shared)
@@ -61,6 +62,7 @@ class Turns:
             ),
             clock=time.monotonic,
             jitter=jitter,
+            files=files,
         )
 
     async def prepare(self) -> None:

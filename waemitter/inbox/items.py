@@ -142,9 +142,7 @@ def said(found: Sequence[Found], results: Sequence[Received]) -> Iterable[Said]:
             yield Said(received.message_id, received.channel, received.contact_id, message.raw)
 
 
-def kept(
-    found: Sequence[Found], results: Sequence[Received]
-) -> Iterable[tuple[str, int, Message]]:
+def kept(found: Sequence[Found], results: Sequence[Received]) -> Iterable[tuple[str, int, Message]]:
     for received in results:
         message = found[received.n].item
         if (

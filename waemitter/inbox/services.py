@@ -70,17 +70,18 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     knowledge = FieldStore()
     actions = FieldActions(knowledge, rules, events=events, released=lanes_freed)
     optouts = OptOuts(knowledge, rules, events=events)
+    effects = Effects(
+        store,
+        outbox,
+        failures,
+        fields=actions.handlers,
+        listener=optouts.hear,
+        gatherer=gatherer,
+        media=media,
+    )
     splitter = Splitter(
         store,
-        Effects(
-            store,
-            outbox,
-            failures,
-            fields=actions.handlers,
-            listener=optouts.hear,
-            gatherer=gatherer,
-            media=media,
-        ),
+        effects,
         learn=knowledge.learn,
         events=events,
         lanes_freed=lanes_freed,

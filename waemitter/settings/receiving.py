@@ -144,6 +144,12 @@ class MediaSettings(Group):
     max_bytes: int = setting(
         100 * 1024**2, "The largest file that is fetched; a larger one is a dead letter.", ge=1
     )
+    patience: Duration = setting(
+        5.0,
+        "How long a turn may wait for files that are being fetched; then its handler is told that they are `pending`. At "
+        "most a quarter of the lock's lease.",
+        ge=0,
+    )
     keep: Duration = setting(
         30 * 86_400.0, "How long they are kept; at least two days.", ge=2 * 86_400.0
     )

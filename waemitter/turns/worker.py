@@ -12,7 +12,7 @@ import datetime
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from waemitter.errors import DatabaseUnreachable
 from waemitter.observe.events import Events
@@ -44,6 +44,16 @@ class Policy:
     takeover: float = 86_400.0
     most_superseded: int = 2
     enhanced: bool | None = None
+
+
+class Files(Protocol):
+    """Where the files of messages are."""
+
+    async def told(
+        self, channel: str, messages: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return the messages, with `media` beside those that have a file. Raises DatabaseUnreachable."""
+        ...
 
 
 class Courtesy(Protocol):
@@ -94,13 +104,18 @@ class Worker:
         policy: Policy,
         clock: Callable[[], float],
         jitter: Callable[[], float],
+        files: Files | None = None,
     ) -> None:
-        """`courtesies`: by channel. `clock`: seconds, monotonic. `jitter()`: a factor near 1 for the waits before retries."""
+        """`courtesies`: by channel. `clock`: seconds, monotonic. `jitter()`: a factor near 1 for the waits before retries.
+
+        `files`: who knows where they are; None: nobody fetches any.
+        """
         self._store = store
         self._router = router
         self._courtesies = courtesies
         self._events = events
         self._policy = policy
+        self._files = files
         self._clock = clock
         self._jitter = jitter
         self._lease = datetime.timedelta(seconds=policy.lease)
@@ -198,12 +213,19 @@ class Worker:
             answer = claimed.resume
             if answer is None:
                 courtesies.create_task(self._show_work(claimed))
+                claimed = await self._with_files(claimed)
                 answer = await self._ask(claimed, decision, text)
             discard = decision.supersede == "discard" and self._enhanced(claimed)
             return await self._commit(claimed, decision.route, answer, discard=discard)
         except Failed as failure:
             failure.route = decision.route
             raise
+
+    async def _with_files(self, claimed: Claimed) -> Claimed:
+        if self._files is None:
+            return claimed
+        told = await self._files.told(claimed.channel, claimed.messages)
+        return dataclasses.replace(claimed, messages=told)
 
     def _enhanced(self, claimed: Claimed) -> bool:
         given = self._policy.enhanced

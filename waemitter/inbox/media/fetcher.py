@@ -82,6 +82,9 @@ class Fetcher:
 
     async def work(self, row: Due) -> None:
         try:
+            if row.tries > len(DELAYS) + 1:
+                await self._failed(row, "every daemon that fetched it died meanwhile", again=False)
+                return
             try:
                 await self._fetch(row)
             except DownloadFailed as error:
@@ -95,12 +98,14 @@ class Fetcher:
             self._events.database_lost(error=str(error))  # the lease ends, and it is fetched again
 
     async def again(self, media: int) -> None:
-        """Fetch one that was given up, for its dead letter's retry; nothing to do when it is there by now.
+        """Fetch one that was given up, for its dead letter's retry; nothing to do when it is there by now, or forgotten.
 
         Raises DownloadFailed, or what the disk or the bucket raises.
         """
         row = await self._store.claim_one(tuple(self._numbers), media, lease=LEASE)
         if row is None:
+            if await self._store.missing(media):
+                raise DownloadFailed("another daemon fetches it, or knows its number")
             return
         try:
             await self._fetch(row)
@@ -112,8 +117,6 @@ class Fetcher:
 
     async def _fetch(self, row: Due) -> None:
         started = self._clock()
-        if row.tries > len(DELAYS) + 1:
-            raise DownloadFailed("every daemon that fetched it died meanwhile", again=False)
         number = self._numbers[row.channel]
         with _partial(self._staging) as partial:
             with partial.open("wb") as file:
@@ -169,7 +172,7 @@ class Fetcher:
                 channel=row.channel, media=row.id, attempt=row.tries, error=reason, delay=delay
             )
         else:
-            await self._store.give_up(row, error=reason, letter=True)
+            await self._store.give_up(row, error=reason, letter=True, again=again)
             self._events.media_failed(
                 channel=row.channel, media=row.id, attempt=row.tries, error=reason
             )

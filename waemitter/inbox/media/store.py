@@ -36,14 +36,15 @@ class Due(NamedTuple):
     day: str
 
 
-class Stored(NamedTuple):
-    """Where a message's file is: `path` in the directory, or an `s3://` address; `sha256` in hex."""
+class File(NamedTuple):
+    """A message's file: `pending`, `stored`, or `failed`. `path` in the directory, or an `s3://` address; `sha256` in hex."""
 
     wamid: str
-    path: str
+    status: str
+    path: str | None
     mime_type: str | None
-    sha256: str
-    bytes: int
+    sha256: str | None
+    bytes: int | None
 
 
 class Expired(NamedTuple):
@@ -54,8 +55,15 @@ class Expired(NamedTuple):
 
 
 class InboundMediaStore:
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        first_retry: datetime.timedelta = datetime.timedelta(minutes=2),
+    ) -> None:
+        """`first_retry`: when a dead letter is tried again."""
         self._pool = pool
+        self._first_retry = first_retry
 
     WANT: Final = """
         insert into waemitter.inbound_media (message_id, channel, whatsapp_message_id, kind, media_id, mime_type, sha256)
@@ -105,6 +113,15 @@ class InboundMediaStore:
         with outages():
             record = await self._pool.fetchrow(self.CLAIM_ONE, list(channels), media, lease)
         return None if record is None else Due(*record)
+
+    MISSING: Final = (
+        "select exists (select from waemitter.inbound_media where id = $1 and status <> 'stored')"
+    )
+
+    async def missing(self, media: int) -> bool:
+        """It is wanted, and not there."""
+        with outages():
+            return bool(await self._pool.fetchval(self.MISSING, media))
 
     NEXT_DUE: Final = """
         select extract(epoch from min(available_at) - clock_timestamp())::float8 from waemitter.inbound_media
@@ -161,28 +178,29 @@ class InboundMediaStore:
           update waemitter.inbound_media set status = 'failed', available_at = null, error = $3
           where id = $1 and attempts = $2 and available_at is not null returning *)
         insert into waemitter.dead_letters
-          (direction, source, stage, channel, whatsapp_message_id, payload, error, attempts, resolution_status, resolved_at)
+          (direction, source, stage, channel, whatsapp_message_id, payload, error, attempts, next_retry_at, resolution_status)
         select 'inbound', 'whatsapp', 'media', channel, whatsapp_message_id,
           jsonb_build_object('inbound_media_id', id, 'message_id', message_id, 'media_id', media_id, 'kind', kind),
-          error, attempts, 'abandoned', clock_timestamp()
+          error, attempts, clock_timestamp() + $5::interval, case when $5::interval is null then 'abandoned' else 'pending' end
         from ended where $4
     """
 
-    async def give_up(self, file: Due, *, error: str, letter: bool) -> None:
-        """It will not be tried again by itself; `letter`: write a dead letter."""
+    async def give_up(self, file: Due, *, error: str, letter: bool, again: bool = False) -> None:
+        """It will not be tried again by itself; `letter`: write a dead letter, abandoned unless it may be tried `again`."""
+        retry_in = self._first_retry if again else None
         with outages():
-            await self._pool.execute(self.GIVE_UP, file.id, file.tries, error, letter)
+            await self._pool.execute(self.GIVE_UP, file.id, file.tries, error, letter, retry_in)
 
-    STORED: Final = """
-        select whatsapp_message_id as wamid, path, mime_type, sha256, bytes from waemitter.inbound_media
-        where channel = $1 and whatsapp_message_id = any ($2) and status = 'stored'
+    FILES: Final = """
+        select whatsapp_message_id as wamid, status, path, mime_type, sha256, bytes from waemitter.inbound_media
+        where channel = $1 and whatsapp_message_id = any ($2)
     """
 
-    async def stored(self, channel: str, wamids: Sequence[str]) -> dict[str, Stored]:
-        """The files of these messages that are there, by the messages' ids. Raises DatabaseUnreachable."""
+    async def files(self, channel: str, wamids: Sequence[str]) -> dict[str, File]:
+        """The files of these messages, by the messages' ids. Raises DatabaseUnreachable."""
         with outages():
-            records = await self._pool.fetch(self.STORED, channel, list(wamids))
-        return {record["wamid"]: Stored(*record) for record in records}
+            records = await self._pool.fetch(self.FILES, channel, list(wamids))
+        return {record["wamid"]: File(*record) for record in records}
 
     EXPIRED: Final = """
         with gone as materialized (

@@ -1,11 +1,10 @@
-"""A message with a file is kept with the wish to fetch it, and says later where it is."""
+"""A message with a file is kept with the wish to fetch it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from waemitter.inbox.media.store import InboundMediaStore, Stored, Wanted
+from waemitter.inbox.media.store import InboundMediaStore, Wanted
 from waemitter.inbox.store import Connection
 from waemitter.whatsapp.inbound_media import attached
 from waemitter.whatsapp.webhooks import Message
@@ -30,26 +29,3 @@ class Wishes:
             return None
         await self._store.want(connection, files)
         return self._wanted
-
-
-def with_media(
-    messages: Sequence[Mapping[str, Any]], files: Mapping[str, Stored]
-) -> list[dict[str, Any]]:
-    """Meta's message objects, with `media: {path, mime_type, sha256, bytes}` beside those whose file is there.
-
-    `files` by the messages' ids, as `InboundMediaStore.stored` gives them.
-    """
-    told: list[dict[str, Any]] = []
-    for message in messages:
-        file = files.get(str(message.get("id")))
-        if file is None:
-            told.append(dict(message))
-            continue
-        media = {
-            "path": file.path,
-            "mime_type": file.mime_type,
-            "sha256": file.sha256,
-            "bytes": file.bytes,
-        }
-        told.append({**message, "media": media})
-    return told
