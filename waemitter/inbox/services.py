@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from waemitter.inbox.effects import Effects
@@ -56,32 +57,19 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     """
     parked = Bell()  # rung by the splitter alone: what another daemon parks, that one looks after
 
-    def loop(table: DueTable[Row], bell: Bell) -> DueLoop[Row]:
-        return DueLoop(
-            table,
-            bell,
-            capacity=Fixed(ONE),
-            batch_size=ONE,
-            sweep_interval=sweep_interval,
-            jitter=jitter,
-            database_lost=lambda error: events.database_lost(error=error),
-        )
-
+    loop = partial(_loop, events=events, sweep_interval=sweep_interval, jitter=jitter)
     knowledge = FieldStore()
     actions = FieldActions(knowledge, rules, events=events, released=lanes_freed)
     optouts = OptOuts(knowledge, rules, events=events)
-    effects = Effects(
-        store,
-        outbox,
-        failures,
-        fields=actions.handlers,
-        listener=optouts.hear,
-        gatherer=gatherer,
-        media=media,
-    )
     splitter = Splitter(
         store,
-        effects,
+        Effects(
+            *(store, outbox, failures),
+            fields=actions.handlers,
+            listener=optouts.hear,
+            gatherer=gatherer,
+            media=media,
+        ),
         learn=knowledge.learn,
         events=events,
         lanes_freed=lanes_freed,
@@ -95,3 +83,22 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
         "parked": loop(again, parked).run,
     }
     return InboxLoops(services, splitter.redo)
+
+
+def _loop(
+    table: DueTable[Row],
+    bell: Bell,
+    *,
+    events: Events,
+    sweep_interval: float,
+    jitter: Callable[[], float],
+) -> DueLoop[Row]:
+    return DueLoop(
+        table,
+        bell,
+        capacity=Fixed(ONE),
+        batch_size=ONE,
+        sweep_interval=sweep_interval,
+        jitter=jitter,
+        database_lost=lambda error: events.database_lost(error=error),
+    )
