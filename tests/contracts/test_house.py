@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,16 @@ def test_sql_is_at_home_in_the_schema_and_in_stores(module: Path) -> None:
 
 def test_the_wheel_s_schema_is_the_repository_s() -> None:
     assert (ROOT / "waemitter/schema.sql").resolve() == ROOT / "schema.sql"
+
+
+def test_a_daemon_starts_without_what_only_other_commands_use() -> None:
+    """Each module is time before the first message."""
+    code = (
+        "import sys; from waemitter.cli.main import app, Commands\n"
+        "import typer.main; typer.main.get_command(app).get_command(None, 'run')\n"
+        "others = ('waemitter.ops', 'waemitter.simulator', 'waemitter.turns.agents', 'openai', 'markdown_it')\n"
+        "assert 'waemitter.daemon.main' in sys.modules\n"
+        "print([name for name in sys.modules if name.startswith(others)])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

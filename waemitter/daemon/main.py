@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from waemitter.daemon.agents import agent_handlers
 from waemitter.daemon.jobs import Jobs
 from waemitter.daemon.media import inbound_media
 from waemitter.daemon.receiving import Inbox
@@ -17,7 +18,7 @@ from waemitter.daemon.serving import Receiver
 from waemitter.daemon.shared import BUFFERS, DASHBOARD, INBOX, JOBS, OUTBOX, Shared, secret
 from waemitter.daemon.turning import Turns
 from waemitter.db import schema
-from waemitter.db.pool import connect_listener, open_connection, open_pool, outages
+from waemitter.db.pool import Pool, connect_listener, open_connection, open_pool, outages
 from waemitter.errors import WaemitterError
 from waemitter.inbox.media.fetcher import AT_ONCE
 from waemitter.observe import logging
@@ -30,6 +31,7 @@ from waemitter.runtime.lag import watch_lag
 from waemitter.runtime.service_manager import ServiceManager
 from waemitter.runtime.supervise import Service, Stop, causes_of, place_of, supervise
 from waemitter.settings import Settings
+from waemitter.turns.turn import Handler
 from waemitter.whatsapp.client import open_session
 
 DRAINED: Final = 0
@@ -59,13 +61,26 @@ async def run_daemon(
         ):
             circuits = Circuits(observer=events, clock=time.monotonic)
             doorbell = _doorbell(settings, events)
-            async with agent_handlers(
-                settings.agents, pool=pool, circuits=circuits, observer=events
-            ) as agents:
+            async with _agents(settings, pool=pool, circuits=circuits, events=events) as agents:
                 shared = Shared(
                     settings, events, metrics, pool, session, doorbell, stop, circuits, agents
                 )
                 return await _Daemon(shared, started).run()
+
+
+@asynccontextmanager
+async def _agents(
+    settings: Settings, *, pool: Pool, circuits: Circuits, events: Events
+) -> AsyncIterator[Mapping[str, Handler]]:
+    if not settings.agents:
+        yield {}
+        return
+    from waemitter.daemon.agents import agent_handlers  # noqa: PLC0415 a tenth of a start is spared
+
+    async with agent_handlers(
+        settings.agents, pool=pool, circuits=circuits, observer=events
+    ) as agents:
+        yield agents
 
 
 def _doorbell(settings: Settings, events: Events) -> Doorbell:

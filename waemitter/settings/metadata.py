@@ -21,6 +21,7 @@ class Group(BaseModel):
         hide_input_in_errors=True,
         # Ids are digits, and TOML's unquoted numbers are meant as text.
         coerce_numbers_to_str=True,
+        defer_build=True,  # the root builds them all; each for itself would cost every start its time
     )
 
 

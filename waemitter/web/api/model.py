@@ -16,21 +16,29 @@ CHANNEL_PARAMETER: Final = r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$"
 class Answered(BaseModel):
     """A document that goes out."""
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, frozen=True, defer_build=True
+    )
 
 
 class Body(BaseModel):
     """A document that comes in: what is not known in it is an error, since it may be a misspelling."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", strict=True, hide_input_in_errors=True
+        alias_generator=to_camel,
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
 
 class Parameters(BaseModel):
     """What an address says: fields that its path names, and those of its query or headers."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", hide_input_in_errors=True, defer_build=True
+    )
 
 
 class Nothing(Parameters):
