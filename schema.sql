@@ -3568,18 +3568,46 @@ begin
   perform waemitter.wake_buffers(conversation_id);
 end $$;
 
+-- A session that there is not, or not any more.
+create or replace function waemitter.no_session() returns jsonb language sql immutable as $$
+  select '{"active_service": null, "context": {}}'::jsonb
+$$;
+
+-- A contact's session as it is now. One that is older than `ttl` is over, unless it is `alive` for whoever asks: a turn that
+-- began in time. The caller holds the conversation, as everybody does who changes a session.
+create or replace function waemitter.session_of(channel text, contact_id bigint, ttl interval, alive boolean default false)
+returns jsonb language sql stable as $$
+  select coalesce((
+    select jsonb_build_object('active_service', s.active_service, 'context', s.context) from waemitter.user_sessions s
+    where s.channel = session_of.channel and s.contact_id = session_of.contact_id
+      and (alive or s.last_interaction > clock_timestamp() - ttl)), waemitter.no_session())
+$$;
+
+-- A session that a turn found as `before` and wants to be `after`, when it is `current` by now: what the turn changed is the
+-- turn's, key by key of the context, and what somebody else changed meanwhile stays.
+create or replace function waemitter.merge_session(current jsonb, before jsonb, after jsonb) returns jsonb language sql immutable as $$
+  select case when current = before then after else jsonb_build_object(
+    'active_service', case when after -> 'active_service' = before -> 'active_service' then current -> 'active_service'
+                           else after -> 'active_service' end,
+    'context', (current -> 'context')
+      - array(select k from jsonb_object_keys(before -> 'context') k where not (after -> 'context') ? k)
+      || coalesce((select jsonb_object_agg(a.key, a.value) from jsonb_each(after -> 'context') a
+                   where before -> 'context' -> a.key is distinct from a.value), '{}')) end
+$$;
+
 -- The end of a turn: replies, session, buffer, job, lock, in one transaction. `replies`: Cloud API objects, each with its
--- type. `session`: {"active_service": …, "context": {…}}, NULL = as it was. `takeover`: how long a human has the
--- conversation when `handover`. `discard`: when more was written meanwhile, the replies are dropped and one turn answers
+-- type. `session`: {"active_service": …, "context": {…}}, NULL = as it was; `session_before`: as the turn found it, since a late
+-- answer may have changed it meanwhile; `ttl`: of sessions. `takeover`: how long a human has the conversation when `handover`. `discard`: when more was written meanwhile, the replies are dropped and one turn answers
 -- both, at most `most_superseded` times. Returns answered, silent, human, superseded, or lost: the lock is somebody else's.
 create or replace function waemitter.commit_turn(
-  turn_id bigint, lock_id uuid, fence bigint, route text, replies jsonb, session jsonb, handover boolean, takeover interval,
-  discard boolean, most_superseded integer
+  turn_id bigint, lock_id uuid, fence bigint, route text, replies jsonb, session jsonb, session_before jsonb, ttl interval,
+  handover boolean, takeover interval, discard boolean, most_superseded integer
 ) returns text language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_variable
 declare
   v_id bigint := waemitter.hold_turn(turn_id, lock_id, fence);
   v waemitter.conversations; b waemitter.message_buffer; c waemitter.contacts; v_later bigint[]; v_outcome text;
+  v_session jsonb;
 begin
   if v_id is null then return 'lost'; end if;
   perform set_config('waemitter.quiet', 'on', true);
@@ -3607,12 +3635,11 @@ begin
              b.correlation_id, 'service'
       from jsonb_array_elements(replies) with ordinality as r (reply, n) order by r.n
       on conflict do nothing;
+    v_session := waemitter.session_of(v.channel, v.contact_id, ttl, session_before is distinct from waemitter.no_session());
+    if session is not null then v_session := waemitter.merge_session(v_session, session_before, session); end if;
     insert into waemitter.user_sessions as s (channel, contact_id, phone_number, active_service, context)
-      values (v.channel, v.contact_id, coalesce(c.phone, c.user_id), session ->> 'active_service',
-              coalesce(session -> 'context', '{}'))
-      on conflict (channel, contact_id) do update set
-        active_service = case when session is null then s.active_service else excluded.active_service end,
-        context = case when session is null then s.context else excluded.context end,
+      values (v.channel, v.contact_id, coalesce(c.phone, c.user_id), v_session ->> 'active_service', v_session -> 'context')
+      on conflict (channel, contact_id) do update set active_service = excluded.active_service, context = excluded.context,
         phone_number = excluded.phone_number, last_interaction = clock_timestamp(), updated_at = clock_timestamp();
     if handover then
       update waemitter.conversations x set takeover_until = clock_timestamp() + takeover where x.id = v_id;
@@ -3630,11 +3657,11 @@ begin
   return v_outcome;
 end $$;
 
--- What a handler says later than its turn. `replies` as in commit_turn(); `session`: the keys that change. The result is
+-- What a handler says later than its turn. `replies` as in commit_turn(); `session`: the keys that change; `ttl`: of sessions. The result is
 -- replied, known (by the idempotency key; nothing was done), human (one has the conversation) or missing.
 create or replace function waemitter.reply_to_conversation(
-  conversation_id bigint, replies jsonb, session jsonb, handover boolean, takeover interval, idempotency_key text,
-  correlation_id text
+  conversation_id bigint, replies jsonb, session jsonb, ttl interval, handover boolean, takeover interval,
+  idempotency_key text, correlation_id text
 ) returns table (result text, message_ids bigint[]) language plpgsql as $$
 #variable_conflict use_variable
 declare
@@ -3663,12 +3690,10 @@ begin
       returning id)
   select coalesce(array_agg(s.id order by s.id), '{}') into message_ids from sent s;
   if session is not null then
+    session := waemitter.session_of(v.channel, v.contact_id, ttl) || session;
     insert into waemitter.user_sessions as s (channel, contact_id, phone_number, active_service, context)
-      values (v.channel, v.contact_id, coalesce(c.phone, c.user_id), session ->> 'active_service',
-              coalesce(session -> 'context', '{}'))
-      on conflict (channel, contact_id) do update set
-        active_service = case when session ? 'active_service' then excluded.active_service else s.active_service end,
-        context = case when session ? 'context' then excluded.context else s.context end,
+      values (v.channel, v.contact_id, coalesce(c.phone, c.user_id), session ->> 'active_service', session -> 'context')
+      on conflict (channel, contact_id) do update set active_service = excluded.active_service, context = excluded.context,
         last_interaction = clock_timestamp(), updated_at = clock_timestamp();
   end if;
   if handover then

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -82,7 +83,9 @@ async def shop_at(
             campaigns=CampaignStore(outbox.pool),
             media=MediaLibrary(MediaStore(outbox.pool), {}),
             jobs=jobs,
-            replies=ReplyStore(outbox.pool),
+            replies=ReplyStore(
+                outbox.pool, session_ttl=timedelta(days=1), takeover=timedelta(hours=4)
+            ),
             ring=lambda: rings.append(1),
             auth=authenticator(keys, clock=clock),
             audit=AuditStore(outbox.pool),

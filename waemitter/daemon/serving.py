@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 
 from waemitter import __version__
 from waemitter.daemon.dashboard import dashboard
@@ -134,7 +135,11 @@ class Receiver:
             campaigns=CampaignStore(shared.pool),
             media=self._media(),
             jobs=JobDesk(JobStore(shared.pool)),
-            replies=ReplyStore(shared.pool),
+            replies=ReplyStore(
+                shared.pool,
+                session_ttl=timedelta(seconds=shared.settings.sessions.ttl),
+                takeover=timedelta(seconds=shared.settings.inbox.takeover),
+            ),
             ring=lambda: shared.doorbell.ring(OUTBOX),
             auth=auth,
             audit=AuditStore(shared.pool),

@@ -86,7 +86,8 @@ class TurnStore:
 
     COMMIT: Final = """
         select waemitter.commit_turn(turn_id => $1, lock_id => $2, fence => $3, route => $4, replies => $5::text::jsonb,
-          session => $6::text::jsonb, handover => $7, takeover => $8, discard => $9, most_superseded => $10)
+          session => $6::text::jsonb, session_before => $7::text::jsonb, ttl => $8, handover => $9, takeover => $10,
+          discard => $11, most_superseded => $12)
     """
 
     async def commit(
@@ -95,11 +96,13 @@ class TurnStore:
         answer: Answer,
         *,
         route: str,
+        before: Session,
+        ttl: datetime.timedelta,
         takeover: datetime.timedelta,
         discard: bool,
         most_superseded: int,
     ) -> Outcome:
-        """All that the turn leads to, or nothing of it. Raises what the database says to replies that it cannot keep."""
+        """All that the turn leads to, or nothing of it. `before`: the session as it was claimed. Raises what the database says to replies that it cannot keep."""
         session = answer.session
         with outages():
             outcome: Outcome = await self._pool.fetchval(
@@ -108,6 +111,8 @@ class TurnStore:
                 route,
                 _json([dict(message) for message in answer.messages]),
                 None if session is None else _json(_session(session)),
+                _json(_session(before)),
+                ttl,
                 answer.handover,
                 takeover,
                 discard,

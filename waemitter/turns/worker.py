@@ -307,6 +307,8 @@ class Worker:
                 claimed.hold,
                 answer,
                 route=route,
+                before=claimed.session,
+                ttl=self._ttl,
                 takeover=datetime.timedelta(seconds=self._policy.takeover),
                 discard=discard,
                 most_superseded=self._policy.most_superseded,

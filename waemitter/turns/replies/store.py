@@ -23,13 +23,22 @@ class Replied(NamedTuple):
 
 
 class ReplyStore:
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        session_ttl: datetime.timedelta,
+        takeover: datetime.timedelta,
+    ) -> None:
+        """`takeover`: how long a human has a conversation that is handed over."""
         self._pool = pool
+        self._ttl = session_ttl
+        self._takeover = takeover
 
     REPLY: Final = """
         select result, message_ids from waemitter.reply_to_conversation(
-          conversation_id => $1, replies => $2::text::jsonb, session => $3::text::jsonb, handover => $4, takeover => $5,
-          idempotency_key => $6, correlation_id => $7)
+          conversation_id => $1, replies => $2::text::jsonb, session => $3::text::jsonb, ttl => $4, handover => $5,
+          takeover => $6, idempotency_key => $7, correlation_id => $8)
     """
 
     async def reply(
@@ -39,7 +48,6 @@ class ReplyStore:
         messages: Sequence[Mapping[str, Any]],
         session: Mapping[str, Any] | None,
         handover: bool,
-        takeover: datetime.timedelta,
         idempotency_key: str | None,
         correlation_id: str,
     ) -> Replied:
@@ -54,8 +62,9 @@ class ReplyStore:
                     conversation_id,
                     orjson.dumps(messages).decode(),
                     None if session is None else orjson.dumps(session).decode(),
+                    self._ttl,
                     handover,
-                    takeover,
+                    self._takeover,
                     idempotency_key,
                     correlation_id,
                 )

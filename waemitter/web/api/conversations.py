@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from pydantic import Field
 
@@ -16,10 +15,6 @@ from waemitter.web.api.messages import SendParameters
 from waemitter.web.api.model import Answered
 from waemitter.web.api.operation import Answer, Call, Operation
 from waemitter.web.problems import Fault, Problem, unprocessable
-
-TAKEOVER: Final = datetime.timedelta(days=1)
-"""How long a human has a conversation that was handed over, unless it is given back before."""
-
 
 class ReplyParameters(SendParameters):
     id: int = Field(ge=1, le=2**63 - 1)
@@ -65,7 +60,6 @@ class Conversations:
                 messages=body.messages,
                 session=None if session is None else session.model_dump(exclude_unset=True),
                 handover=body.handover,
-                takeover=TAKEOVER,
                 idempotency_key=call.params.idempotency_key,
                 correlation_id=call.correlation_id,
             )
