@@ -3221,7 +3221,7 @@ create or replace function waemitter.hear_echo(
   number text, wamid text, wa_id text, user_id text, message_type text, payload text, at timestamptz, takeover interval
 ) returns bigint language plpgsql as $$
 #variable_conflict use_variable
-declare v_channel text; v_id bigint; v_from text; v_until timestamptz := coalesce(at, clock_timestamp()) + takeover;
+declare v_channel text; v_id bigint; v_until timestamptz := coalesce(at, clock_timestamp()) + takeover;
 begin
   select c.name into v_channel from waemitter.channels c
     where c.phone_number_id = number and c.kind = 'whatsapp' order by c.name limit 1;
@@ -3231,19 +3231,14 @@ begin
   if not found then return null; end if;
   insert into waemitter.conversations as v (channel, contact_id)
     values (v_channel, waemitter.contact_of(v_channel, wa_id, user_id, at => at))
-    on conflict (channel, contact_id) do update set updated_at = clock_timestamp() returning v.id, v.status into v_id, v_from;
+    on conflict (channel, contact_id) do update set updated_at = clock_timestamp() returning v.id into v_id;
   insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, from_us)
     values (v_id, wamid, message_type, payload::jsonb, at, true);
   if payload::jsonb -> 'text' ->> 'body' is not null then
     perform waemitter.remember_human_reply(conversation_id => v_id, said => payload::jsonb -> 'text' ->> 'body');
   end if;
   if v_until > clock_timestamp() then
-    update waemitter.conversations v set status = 'human', takeover_until = greatest(v.takeover_until, v_until)
-      where v.id = v_id;
-    if v_from <> 'human' then
-      insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason)
-        values (v_id, v_from, 'human', 'a colleague wrote on the phone');
-    end if;
+    perform waemitter.take_over_conversation(v_id, v_until - clock_timestamp(), 'a colleague wrote on the phone', extend => true);
   end if;
   return v_id;
 end $$;
@@ -3281,6 +3276,41 @@ create or replace function waemitter.move_conversation(
   insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason, correlation_id)
   select was.id, was.status, to_status, reason, correlation_id from was where was.status <> to_status
 $$;
+
+-- A person answers from now on: turns end without an answer, also one that is in progress. For `takeover`, NULL = until handed back;
+-- `extend`: one that lasts longer stays as it is. Returns until when ('infinity'), NULL when there is no such conversation.
+create or replace function waemitter.take_over_conversation(
+  conversation_id bigint, takeover interval default null, reason text default 'by hand', extend boolean default false,
+  correlation_id text default null
+) returns timestamptz language plpgsql as $$
+#variable_conflict use_variable
+declare v waemitter.conversations;
+begin
+  update waemitter.conversations x
+    set takeover_until = greatest(coalesce(clock_timestamp() + takeover, 'infinity'), case when extend then x.takeover_until end),
+        updated_at = clock_timestamp()
+    where x.id = conversation_id returning * into v;
+  if v.lock_id is null then
+    perform waemitter.move_conversation(v.id, 'human', reason, correlation_id);
+  end if;
+  return v.takeover_until;
+end $$;
+
+-- The daemon answers again. False: no person had it.
+create or replace function waemitter.hand_back_conversation(
+  conversation_id bigint, reason text default 'by hand', correlation_id text default null
+) returns boolean language plpgsql as $$
+#variable_conflict use_variable
+declare v waemitter.conversations;
+begin
+  select * into v from waemitter.conversations x where x.id = conversation_id and x.takeover_until is not null for no key update;
+  if not found then return false; end if;
+  update waemitter.conversations x set takeover_until = null, updated_at = clock_timestamp() where x.id = conversation_id;
+  if v.lock_id is null then
+    perform waemitter.move_conversation(v.id, waemitter.resting_status(v.id, null), reason, correlation_id);
+  end if;
+  return v.takeover_until > clock_timestamp();
+end $$;
 
 -- Put messages into their conversations' windows; the caller's transaction has just kept them, and holds the conversations.
 -- `durations` and `ages` in seconds; `sliding`: the duration counts from each message; `at_once`: the window closes with it.
@@ -3409,22 +3439,42 @@ begin
   return true;
 end $$;
 
--- Free conversations whose holder is gone, and those that were left in `processing`; their turns are due. How many.
-create or replace function waemitter.cleanup_stuck_webhook_conversations() returns integer language plpgsql as $$
-declare r record; v_count integer := 0;
+-- Free a conversation, whoever has its lock: what he still writes has no effect, and his turn is due. False: nobody had it.
+create or replace function waemitter.unlock_conversation(conversation_id bigint, reason text default 'by hand') returns boolean
+language plpgsql as $$
+#variable_conflict use_variable
+declare v waemitter.conversations;
 begin
-  for r in
-    select v.id, v.takeover_until, v.correlation_id from waemitter.conversations v
+  select * into v from waemitter.conversations x
+    where x.id = conversation_id and (x.lock_id is not null or x.status = 'processing') for no key update;
+  if not found then return false; end if;
+  update waemitter.conversations x set lock_id = null, locked_at = null, lock_expires_at = null where x.id = v.id;
+  update waemitter.message_buffer b set waits = true
+    where b.conversation_id = v.id and b.closes_at is not null and b.status = 'processing';
+  perform waemitter.move_conversation(v.id, waemitter.resting_status(v.id, v.takeover_until), reason, v.correlation_id);
+  perform waemitter.wake_buffers(v.id);
+  return true;
+end $$;
+
+-- Free conversations whose holder is gone, and those that were left in `processing`; their turns are due. How many. Those that
+-- are still called a person's whose time is over are the daemon's again.
+create or replace function waemitter.cleanup_stuck_webhook_conversations() returns integer language plpgsql as $$
+declare v_id bigint; v_count integer := 0;
+begin
+  for v_id in
+    select v.id from waemitter.conversations v
     where (v.lock_id is not null and v.lock_expires_at <= clock_timestamp()) or (v.status = 'processing' and v.lock_id is null)
     order by v.id for no key update skip locked
   loop
-    update waemitter.conversations v set lock_id = null, locked_at = null, lock_expires_at = null where v.id = r.id;
-    update waemitter.message_buffer b set waits = true
-      where b.conversation_id = r.id and b.closes_at is not null and b.status = 'processing';
-    perform waemitter.move_conversation(r.id, waemitter.resting_status(r.id, r.takeover_until), 'its lock had run out',
-                                        r.correlation_id);
-    perform waemitter.wake_buffers(r.id);
+    perform waemitter.unlock_conversation(v_id, 'its lock had run out');
     v_count := v_count + 1;
+  end loop;
+  for v_id in
+    select v.id from waemitter.conversations v
+    where v.status = 'human' and v.lock_id is null and coalesce(v.takeover_until, '-infinity') <= clock_timestamp()
+    order by v.id for no key update skip locked
+  loop
+    perform waemitter.move_conversation(v_id, waemitter.resting_status(v_id, null), 'its time with a human is over');
   end loop;
   return v_count;
 end $$;
@@ -3657,11 +3707,12 @@ begin
   return v_outcome;
 end $$;
 
--- What a handler says later than its turn. `replies` as in commit_turn(); `session`: the keys that change; `ttl`: of sessions. The result is
+-- What a handler says later than its turn, or (`human`) a person: he has the conversation for `takeover` then, and agents get to see
+-- what he said. `replies` as in commit_turn(); `session`: the keys that change; `ttl`: of sessions. The result is
 -- replied, known (by the idempotency key; nothing was done), human (one has the conversation) or missing.
 create or replace function waemitter.reply_to_conversation(
   conversation_id bigint, replies jsonb, session jsonb, ttl interval, handover boolean, takeover interval,
-  idempotency_key text, correlation_id text
+  idempotency_key text, correlation_id text, human boolean default false
 ) returns table (result text, message_ids bigint[]) language plpgsql as $$
 #variable_conflict use_variable
 declare
@@ -3679,7 +3730,7 @@ begin
   if message_ids <> '{}' then
     result := 'known'; return next; return;
   end if;
-  if v.takeover_until > clock_timestamp() then
+  if not human and v.takeover_until > clock_timestamp() then
     result := 'human'; return next; return;
   end if;
   select * into c from waemitter.contacts x where x.id = v.contact_id;
@@ -3696,11 +3747,13 @@ begin
       on conflict (channel, contact_id) do update set active_service = excluded.active_service, context = excluded.context,
         last_interaction = clock_timestamp(), updated_at = clock_timestamp();
   end if;
-  if handover then
-    update waemitter.conversations x set takeover_until = clock_timestamp() + takeover where x.id = conversation_id;
-    if v.lock_id is null then
-      perform waemitter.move_conversation(v.id, 'human', 'handed over by a late answer', correlation_id);
-    end if;
+  if human then
+    perform waemitter.remember_human_reply(conversation_id => v.id, said => r.reply -> 'text' ->> 'body')
+      from jsonb_array_elements(replies) as r (reply) where r.reply -> 'text' ->> 'body' is not null;
+  end if;
+  if human or handover then
+    perform waemitter.take_over_conversation(v.id, takeover, case when human then 'a person answered' else 'handed over by a late answer' end,
+                                             extend => true, correlation_id => correlation_id);
   end if;
   result := 'replied';
   return next;

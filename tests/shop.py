@@ -14,6 +14,7 @@ import orjson
 from tests.outbox_rows import Outbox, outbox_at
 from tests.serving import Site, authenticator, serving
 from waemitter.errors import NotFound
+from waemitter.inbox.conversations.store import ConversationStore
 from waemitter.jobs.store import JobRow, JobStore, Run
 from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
@@ -86,6 +87,8 @@ async def shop_at(
             replies=ReplyStore(
                 outbox.pool, session_ttl=timedelta(days=1), takeover=timedelta(hours=4)
             ),
+            conversations=ConversationStore(outbox.pool),
+            takeover=timedelta(hours=4),
             ring=lambda: rings.append(1),
             auth=authenticator(keys, clock=clock),
             audit=AuditStore(outbox.pool),

@@ -126,9 +126,7 @@ async def test_a_session_that_is_over_does_not_come_back(dsn: str, by: str) -> N
         else:
             await late(talk, {"context": {"driver": "Bob"}})
 
-        assert await kept(talk) == (
-            Session() if by == "turn" else Session(None, {"driver": "Bob"})
-        )
+        assert await kept(talk) == (Session() if by == "turn" else Session(None, {"driver": "Bob"}))
 
 
 async def test_a_session_that_was_alive_when_its_turn_began_stays_what_it_was(dsn: str) -> None:

@@ -28,6 +28,7 @@ HOMES: Final[Mapping[str, str]] = MappingProxyType(
         "outbox": "outbox:app",
         "dlq": "dlq:app",
         "channels": "channels:app",
+        "conversation": "conversation:app",
         "jobs": "jobs:app",
         "flags": "flags:app",
         "campaign": "campaign:app",

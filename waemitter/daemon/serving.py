@@ -12,6 +12,7 @@ from waemitter import __version__
 from waemitter.daemon.dashboard import dashboard
 from waemitter.daemon.sending import graph_client
 from waemitter.daemon.shared import OUTBOX, Shared, secret
+from waemitter.inbox.conversations.store import ConversationStore
 from waemitter.inbox.journal.writer import Journal
 from waemitter.jobs.desk import JobDesk
 from waemitter.jobs.store import JobStore
@@ -129,6 +130,7 @@ class Receiver:
 
     def _api(self, auth: Authenticator) -> Api:
         shared = self._shared
+        takeover = timedelta(seconds=shared.settings.inbox.takeover)
         return outbox_api(
             outbox=OutboxStore(shared.pool),
             intake=IntakeStore(shared.pool),
@@ -138,8 +140,10 @@ class Receiver:
             replies=ReplyStore(
                 shared.pool,
                 session_ttl=timedelta(seconds=shared.settings.sessions.ttl),
-                takeover=timedelta(seconds=shared.settings.inbox.takeover),
+                takeover=takeover,
             ),
+            conversations=ConversationStore(shared.pool),
+            takeover=takeover,
             ring=lambda: shared.doorbell.ring(OUTBOX),
             auth=auth,
             audit=AuditStore(shared.pool),

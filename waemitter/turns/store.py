@@ -102,7 +102,10 @@ class TurnStore:
         discard: bool,
         most_superseded: int,
     ) -> Outcome:
-        """All that the turn leads to, or nothing of it. `before`: the session as it was claimed. Raises what the database says to replies that it cannot keep."""
+        """All that the turn leads to, or nothing of it. `before`: the session as it was claimed.
+
+        Raises what the database says to replies that it cannot keep.
+        """
         session = answer.session
         with outages():
             outcome: Outcome = await self._pool.fetchval(

@@ -38,7 +38,7 @@ class ReplyStore:
     REPLY: Final = """
         select result, message_ids from waemitter.reply_to_conversation(
           conversation_id => $1, replies => $2::text::jsonb, session => $3::text::jsonb, ttl => $4, handover => $5,
-          takeover => $6, idempotency_key => $7, correlation_id => $8)
+          takeover => $6, idempotency_key => $7, correlation_id => $8, human => $9)
     """
 
     async def reply(
@@ -50,8 +50,11 @@ class ReplyStore:
         handover: bool,
         idempotency_key: str | None,
         correlation_id: str,
+        human: bool = False,
     ) -> Replied:
         """Send messages to the contact, and change its session: only the keys that `session` holds.
+
+        `human`: a person says it, who has the conversation for a while then.
 
         Raises PayloadError for what Postgres cannot store, and DatabaseUnreachable.
         """
@@ -67,6 +70,7 @@ class ReplyStore:
                     self._takeover,
                     idempotency_key,
                     correlation_id,
+                    human,
                 )
         except asyncpg.DataError as error:
             raise PayloadError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import RootModel
 
 from waemitter import __version__
+from waemitter.inbox.conversations.store import ConversationStore
 from waemitter.outbox.campaigns.store import CampaignStore
 from waemitter.outbox.intake.store import IntakeStore
 from waemitter.outbox.media.library import MediaLibrary
@@ -39,19 +41,24 @@ def outbox_api(  # noqa: PLR0913 what the API is about, by name
     media: MediaLibrary,
     jobs: Desk,
     replies: ReplyStore,
+    conversations: ConversationStore,
+    takeover: timedelta,
     ring: Callable[[], None],
     auth: Authenticator,
     audit: Audit,
     clock: Callable[[], float],
 ) -> Api:
-    """The daemon's API. `ring` wakes the senders; `clock` in seconds, monotonic."""
+    """The daemon's API. `takeover`: how long a person has a conversation, unless told; `ring` wakes the senders.
+
+    `clock` in seconds, monotonic.
+    """
     operations = (
         *Messages(outbox=outbox, intake=intake).operations(),
         *Queue(intake=intake, campaigns=campaigns, ring=ring, clock=clock).operations(),
         *Campaigns(campaigns=campaigns).operations(),
         *Jobs(desk=jobs).operations(),
         *MediaUploads(media).operations(),
-        *Conversations(replies).operations(),
+        *Conversations(replies, conversations, takeover=takeover).operations(),
     )
     return build_api(operations, auth=auth, audit=audit, version=__version__)
 

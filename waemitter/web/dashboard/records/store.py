@@ -85,23 +85,16 @@ class RecordStore:
     async def moves(self, conversation_id: int) -> Sequence[dict[str, Any]]:
         return await self._all(self.MOVES, conversation_id)
 
-    # One that is at work ends its turn first; its end sees the human.
     TAKE_OVER: Final = """
-        with mine as materialized (select id, status from waemitter.conversations where id = $1 for no key update),
-        taken as (
-          update waemitter.conversations v
-          set takeover_until = case when $2 then clock_timestamp() + interval '4 hours' end,
-              status = case when mine.status in ('idle', 'error', 'human') then case when $2 then 'human' else 'idle' end
-                            else mine.status end,
-              updated_at = clock_timestamp()
-          from mine where v.id = mine.id returning v.id, mine.status as from_status, v.status as to_status)
-        insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason)
-        select id, from_status, to_status, 'an operator' from taken returning id
+        select case when $2 then waemitter.take_over_conversation(
+                 conversation_id => $1, takeover => interval '4 hours', reason => 'an operator') is not null
+               else waemitter.hand_back_conversation(conversation_id => $1, reason => 'an operator') end as taken
     """
 
     async def take_over(self, conversation_id: int, *, human: bool) -> int:
         """For four hours, or back to the daemon. Returns how many conversations that are."""
-        return len(await self._all(self.TAKE_OVER, conversation_id, human))
+        (found,) = await self._all(self.TAKE_OVER, conversation_id, human)
+        return int(found["taken"])
 
     FLAGS: Final = """
         select flag_name, is_enabled, rollout_percent, description, updated_at from waemitter.feature_flags order by 1
