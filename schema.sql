@@ -778,6 +778,7 @@ create index if not exists agent_contexts_contacts on waemitter.agent_contexts (
 create unique index if not exists agent_contexts_turns on waemitter.agent_contexts (contact_id, agent, turn_id)
   where turn_id is not null;
 create unique index if not exists agent_contexts_summaries on waemitter.agent_contexts (contact_id, agent) where kind = 'summary';
+create index if not exists agent_contexts_created on waemitter.agent_contexts (created_at);
 
 -- One attempt of an agent at one turn. `running` has its tokens reserved; `lost` was cancelled, or its daemon died.
 create table if not exists waemitter.agent_sessions (
@@ -4067,6 +4068,20 @@ returns integer language sql as $$
   select count(*)::integer from gone
 $$;
 
+-- Delete what agents remember from so long ago, at most so many. A summary stays as long as its contact has anything younger.
+create or replace function waemitter.purge_agent_contexts(older_than interval default '90 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select c.id from waemitter.agent_contexts c
+    where c.created_at < clock_timestamp() - older_than
+      and (c.kind <> 'summary' or not exists (
+        select from waemitter.agent_contexts y
+        where y.contact_id = c.contact_id and y.id > c.id and y.created_at >= clock_timestamp() - older_than))
+    order by c.created_at limit max_rows for update skip locked),
+  gone as (delete from waemitter.agent_contexts c using old where c.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
 -- How the variants of an agent did. `replied`: answered turns after which the customer wrote again within 24 hours; rates are
 -- shares of the answered turns, failure_rate of all.
 create or replace function waemitter.compare_agent_variants(agent text, since interval default '7 days')
@@ -4257,6 +4272,15 @@ returns integer language sql as $$
     select id from waemitter.job_runs where created_at < clock_timestamp() - older_than and status in ('succeeded', 'failed')
     order by created_at limit max_rows for update skip locked),
   gone as (delete from waemitter.job_runs r using old where r.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
+create or replace function waemitter.purge_audit_log(older_than interval default '365 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.audit_log where at < clock_timestamp() - older_than order by at limit max_rows
+    for update skip locked),
+  gone as (delete from waemitter.audit_log a using old where a.id = old.id returning 1)
   select count(*)::integer from gone
 $$;
 

@@ -25,6 +25,8 @@ KEEP = Keep(
     webhook_logs=30 * DAY,
     dead_letters=7 * DAY,
     job_runs=7 * DAY,
+    agents=90 * DAY,
+    audit=365 * DAY,
 )
 
 CONTACT = """
@@ -121,63 +123,76 @@ async def test_a_message_that_is_locked_is_passed_by(pool: Pool, observed: Obser
     assert await pool.fetchval("select id from waemitter.outbox_messages") == locked
 
 
+# A row of an age in each table; there is one conversation.
+OLD_ROWS = {
+    "inbound": """
+        insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, created_at)
+        select id, gen_random_uuid()::text, 'text', '{}', now() - $1::interval from waemitter.conversations""",
+    "transitions": """
+        insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, at)
+        select id, 'idle', 'buffering', now() - $1::interval from waemitter.conversations""",
+    "buffers": """
+        insert into waemitter.message_buffer (conversation_id, status, processed_at)
+        select id, 'completed', now() - $1::interval from waemitter.conversations""",
+    "webhookLogs": """
+        insert into waemitter.webhook_logs (source, body, available_at, created_at)
+        select 'whatsapp', '{}', null, now() - $1::interval""",
+    "processedKeys": """
+        insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, created_at)
+        select gen_random_uuid()::text, 'messages', now() - $1::interval""",
+    "deadLetters": """
+        insert into waemitter.dead_letters (direction, stage, payload, error, resolution_status, updated_at)
+        select 'inbound', 'split', '{}', 'x', 'resolved', now() - $1::interval""",
+    "jobRuns": """
+        insert into waemitter.job_runs (job_name, status, created_at)
+        select 'retention', 'succeeded', now() - $1::interval""",
+    "agentContexts": """
+        insert into waemitter.agent_contexts (contact_id, kind, said, created_at)
+        select id, 'human', 'x', now() - $1::interval from waemitter.contacts""",
+    "agentSessions": """
+        insert into waemitter.agent_sessions
+          (agent, variant, model, contact_id, conversation_id, turn_id, attempt, outcome, ended_at)
+        select 'a', 'a', 'm', contact_id, id, 1, 1, 'answered', now() - $1::interval from waemitter.conversations""",
+    "audit": """
+        insert into waemitter.audit_log (action, key_name, at)
+        select 'retry', 'k', now() - $1::interval""",
+}
+ANCIENT = timedelta(days=400)
+
+
 async def test_every_other_table_loses_what_is_old_and_keeps_the_rest(
     pool: Pool, observed: Observed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 2)
-    (conversation,) = await pool.fetch(CONTACT, 1)
-    ids = (conversation["conversation_id"],)
+    await pool.execute(CONTACT, 1)
     await pool.execute("insert into waemitter.jobs (name, schedule) values ('retention', '1d')")
-    for age in (*[timedelta(days=100)] * 5, DAY):
-        for statement in (
-            (
-                "insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, created_at)"
-                " values ($1, gen_random_uuid()::text, 'text', '{}', now() - $2::interval)"
-            ),
-            (
-                "insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, at)"
-                " values ($1, 'idle', 'buffering', now() - $2::interval)"
-            ),
-            (
-                "insert into waemitter.message_buffer (conversation_id, status, processed_at)"
-                " values ($1, 'completed', now() - $2::interval)"
-            ),
-        ):
-            await pool.execute(statement, *ids, age)
-        for statement in (
-            (
-                "insert into waemitter.webhook_logs (source, body, available_at, created_at)"
-                " values ('whatsapp', '{}', null, now() - $1::interval)"
-            ),
-            (
-                "insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, created_at)"
-                " values (gen_random_uuid()::text, 'messages', now() - $1::interval)"
-            ),
-            (
-                "insert into waemitter.dead_letters (direction, stage, payload, error, resolution_status, updated_at)"
-                " values ('inbound', 'split', '{}', 'x', 'resolved', now() - $1::interval)"
-            ),
-            (
-                "insert into waemitter.job_runs (job_name, status, created_at)"
-                " values ('retention', 'succeeded', now() - $1::interval)"
-            ),
-        ):
+    for age in (*[ANCIENT] * 5, DAY):
+        for statement in OLD_ROWS.values():
             await pool.execute(statement, age)
 
     summary = await keeping(pool, observed).run()
 
-    assert summary["deleted"] == {
-        "outbox": 0,
-        "inbound": 5,
-        "buffers": 5,
-        "transitions": 5,
-        "webhookLogs": 5,
-        "processedKeys": 5,
-        "deadLetters": 5,
-        "jobRuns": 5,
-    }
+    assert summary["deleted"] == {"outbox": 0} | dict.fromkeys(OLD_ROWS, 5)
     again = await keeping(pool, observed).run()
     assert sum(again["deleted"].values()) == 0
+
+
+async def test_a_summary_stays_while_its_contact_goes_on_writing(
+    pool: Pool, observed: Observed
+) -> None:
+    silent, talking = [row["contact_id"] for row in await pool.fetch(CONTACT, 2)]
+    remember = (
+        "insert into waemitter.agent_contexts (contact_id, agent, kind, said, through_id, created_at)"
+        " values ($1, 'a', $2, 'x', case $2 when 'summary' then 1 end, now() - $3::interval)"
+    )
+    for contact in (silent, talking):
+        await pool.execute(remember, contact, "summary", ANCIENT)
+    await pool.execute(remember, talking, "turn", DAY)
+
+    await keeping(pool, observed).run()
+
+    left = await pool.fetch("select contact_id, kind from waemitter.agent_contexts order by id")
+    assert [tuple(row) for row in left] == [(talking, "summary"), (talking, "turn")]
 
 
 async def test_a_thousand_sessions_nobody_came_back_to_are_gone(

@@ -118,6 +118,8 @@ class Jobs:
                 webhook_logs=timedelta(seconds=kept.webhook_logs),
                 dead_letters=timedelta(seconds=kept.dead_letters),
                 job_runs=timedelta(seconds=kept.job_runs),
+                agents=timedelta(seconds=kept.agents),
+                audit=timedelta(seconds=kept.audit),
             ),
             events=self._shared.events,
             clock=time.monotonic,

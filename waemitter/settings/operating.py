@@ -77,6 +77,12 @@ class RetentionSettings(Group):
         "How long customers' messages, and what conversations went through, are kept.",
         gt=0,
     )
+    agents: Duration = setting(
+        90 * _DAY, "How long what agents remember of a contact, and their accounts, are kept.", gt=0
+    )
+    audit: Duration = setting(
+        365 * _DAY, "How long the audit of what was done by hand is kept.", gt=0
+    )
     cleanup_at: TimeOfDay = setting(
         time(2), "When the day's cleanup runs, in UTC.", old={"WAEMITTER_CLEANUP_AT": ""}
     )

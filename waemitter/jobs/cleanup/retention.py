@@ -30,6 +30,8 @@ class Keep:
     webhook_logs: timedelta
     dead_letters: timedelta
     job_runs: timedelta
+    agents: timedelta
+    audit: timedelta
 
 
 class Retention:
@@ -54,6 +56,9 @@ class Retention:
             "processedKeys": await self._emptied(store.PURGE_KEYS, keep.webhook_logs),
             "deadLetters": await self._emptied(store.PURGE_LETTERS, keep.dead_letters),
             "jobRuns": await self._emptied(store.PURGE_RUNS, keep.job_runs),
+            "agentContexts": await self._emptied(store.PURGE_CONTEXTS, keep.agents),
+            "agentSessions": await self._emptied(store.PURGE_ACCOUNTS, keep.agents),
+            "audit": await self._emptied(store.PURGE_AUDIT, keep.audit),
         }
         took = self._clock() - started
         self._events.retention_completed(deleted=sum(deleted.values()), took=took)

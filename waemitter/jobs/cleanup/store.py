@@ -39,6 +39,13 @@ class CleanupStore:
     PURGE_SESSIONS: Final = "select waemitter.purge_sessions(older_than => $1, max_rows => $2)"
     PURGE_BUFFERS: Final = "select waemitter.purge_buffers(older_than => $1, max_rows => $2)"
     PURGE_RUNS: Final = "select waemitter.purge_job_runs(older_than => $1, max_rows => $2)"
+    PURGE_CONTEXTS: Final = (
+        "select waemitter.purge_agent_contexts(older_than => $1, max_rows => $2)"
+    )
+    PURGE_ACCOUNTS: Final = (
+        "select waemitter.purge_agent_sessions(older_than => $1, max_rows => $2)"
+    )
+    PURGE_AUDIT: Final = "select waemitter.purge_audit_log(older_than => $1, max_rows => $2)"
 
     async def purge(self, statement: str, older_than: datetime.timedelta, limit: int) -> int:
         """One batch of a PURGE_… statement above; how many rows went."""
