@@ -55,8 +55,33 @@
 
 create schema if not exists waemitter;
 
+-- Versions. What `create … if not exists` cannot bring about is done by migrations (waemitter/db/migrations/README.md), which
+-- `waemitter schema apply` runs before it comes here. Applied without them, this would only seem to bring a database up to date.
+do $$
+declare v_missing integer;
+begin
+  if to_regclass('waemitter.schema_migrations') is not null then
+    select min(n) into v_missing from generate_series(1, 1) n
+      where exists (select from waemitter.schema_migrations) and n not in (select m.version from waemitter.schema_migrations m);
+    if v_missing is not null then
+      raise exception 'this database has not seen migration %: run `waemitter schema apply`', v_missing
+        using hint = format('or, with psql, what `waemitter schema print --since %s` prints', v_missing - 1);
+    end if;
+  end if;
+end $$;
+
 create or replace function waemitter.schema_version() returns integer
 language sql immutable parallel safe as 'select 1';
+
+-- A row for each version that this database has seen. oldest_daemon: a daemon made for an older version than that cannot go on.
+create table if not exists waemitter.schema_migrations (
+  version       integer primary key,
+  name          text not null,
+  oldest_daemon integer not null,
+  applied_at    timestamptz not null default clock_timestamp()
+);
+insert into waemitter.schema_migrations (version, name, oldest_daemon) values (1, 'initial', 1)
+  on conflict (version) do nothing;
 
 -- One form for each person: the digits of a phone number without + and leading zeros, however it was written; a
 -- business-scoped user id (it has letters) as it is. Suppressions, pair limits and contacts are found by it.

@@ -26,4 +26,6 @@ def test_the_wheel_carries_the_schema_itself_and_the_type_marker(tmp_path: Path)
         assert archive.read("waemitter/schema.sql") == (ROOT / "schema.sql").read_bytes()
         names = set(archive.namelist())
     assert "waemitter/py.typed" in names
+    steps = {path.name for path in (ROOT / "waemitter/db/migrations").iterdir()}
+    assert {f"waemitter/db/migrations/{step}" for step in steps} <= names
     assert not {name for name in names if name.startswith("tests")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from waemitter.cli.schema import app
 from waemitter.db import schema
+from waemitter.db.pool import connect_listener
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +29,13 @@ def test_apply_then_status_on_every_version(any_postgres_version: str) -> None:
     after = run("status", "--json", "--database-url", any_postgres_version)
 
     assert before.exit_code == 4
-    assert json.loads(before.stdout) == {"installed": None, "supported": 1, "ok": False}
+    facts = {"supported": 1, "pending": [], "daemons": {}}
+    assert json.loads(before.stdout) == {"installed": None, "ok": False} | facts
     assert "run `waemitter schema apply`" in before.stderr
     assert applied.exit_code == 0, applied.output
     assert "version 1" in applied.stdout
     assert after.exit_code == 0
-    assert json.loads(after.stdout) == {"installed": 1, "supported": 1, "ok": True}
+    assert json.loads(after.stdout) == {"installed": 1, "ok": True} | facts
 
 
 def test_the_database_is_taken_from_the_environment(
@@ -43,14 +46,32 @@ def test_the_database_is_taken_from_the_environment(
     result = run("status")
 
     assert result.exit_code == 0
-    assert result.stdout.split() == ["installed", "1", "supported", "1"]
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["installed", "1"],
+        ["supported", "1"],
+        ["pending", "none"],
+        ["daemons", "none"],
+        ["ok", "yes"],
+    ]
 
 
-def test_print_needs_no_database() -> None:
-    result = run("print")
+@pytest.mark.parametrize("arguments", [(), ("--since", "1")])
+def test_print_needs_no_database(arguments: tuple[str, ...]) -> None:
+    result = run("print", *arguments)
 
     assert result.exit_code == 0
-    assert result.stdout == schema.text()
+    assert result.stdout == schema.text()  # there is no migration yet
+
+
+def test_status_counts_the_daemons_by_what_they_were_made_for(dsn: str) -> None:
+    async def status_beside_one() -> Result:
+        listening = await connect_listener(dsn, application_name=schema.LISTENER)
+        try:
+            return await asyncio.to_thread(run, "status", "--database-url", dsn)
+        finally:
+            await listening.close()
+
+    assert "1 made for 1" in asyncio.run(status_beside_one()).stdout
 
 
 def test_an_unreachable_database_is_exit_1() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,9 +39,19 @@ def apply(*, database_url: DatabaseUrl = None, config: Config = None) -> None:
 
 
 @app.command("print")
-def show() -> None:
+def show(
+    *,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The version in your database: print the migrations behind it first.",
+            show_default="a new database",
+        ),
+    ] = None,
+) -> None:
     """Print the SQL, for psql or for a migration tool of your own."""
-    typer.echo(schema.text(), nl=False)
+    typer.echo(schema.script(schema.this_release(), since=since), nl=False)
 
 
 @app.command("status")
@@ -51,19 +61,14 @@ def status(
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare the database's schema with this release's; exits with 4 when they do not match."""
+    """Compare the database's schema with this release's; exits with 4 when a daemon of this release cannot run on it."""
     with _told():
-        installed, problem = asyncio.run(_status(_dsn(database_url, config)))
+        facts, problem = asyncio.run(_status(_dsn(database_url, config)))
         if as_json:
-            facts = {
-                "installed": installed,
-                "supported": schema.VERSION,
-                "ok": problem is None,
-            }
             typer.echo(json.dumps(facts))
         else:
-            typer.echo(f"installed {'none' if installed is None else installed}")
-            typer.echo(f"supported {schema.VERSION}")
+            for name, fact in facts.items():
+                typer.echo(f"{name:9} {_words(fact)}")
         if problem is not None:
             raise problem
 
@@ -73,14 +78,33 @@ async def _apply(dsn: str | None) -> list[str]:
         return await schema.apply(connection)
 
 
-async def _status(dsn: str | None) -> tuple[int | None, WaemitterError | None]:
+async def _status(dsn: str | None) -> tuple[dict[str, Any], WaemitterError | None]:
     async with open_connection(dsn) as connection:
-        installed = await schema.installed_version(connection)
+        state = await schema.look(connection)
+        problem = None
         try:
             await schema.require(connection)
-        except WaemitterError as problem:
-            return installed, problem
-        return installed, None
+        except WaemitterError as error:
+            problem = error
+        release = schema.this_release()
+        due = await schema.pending(connection, release) if state is not None else []
+        return {
+            "installed": None if state is None else state.version,
+            "supported": schema.VERSION,
+            "pending": [f"{migration.version:04}_{migration.name}" for migration in due],
+            "daemons": {str(k): n for k, n in (await schema.daemons(connection)).items()},
+            "ok": problem is None,
+        }, problem
+
+
+def _words(fact: Any) -> str:
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{n} made for {version}" for version, n in fact.items()) or "none"
+    if isinstance(fact, list):
+        return ", ".join(fact) or "none"
+    return "none" if fact is None else str(fact)
 
 
 def _dsn(database_url: str | None, config: Path | None) -> str | None:

@@ -86,7 +86,7 @@ async def _agents(
 def _doorbell(settings: Settings, events: Events) -> Doorbell:
     listen = settings.database.listen_url or settings.database.url
     return Doorbell(
-        lambda: connect_listener(secret(listen)),
+        lambda: connect_listener(secret(listen), application_name=schema.LISTENER),
         channels=(OUTBOX, INBOX, BUFFERS, JOBS, DASHBOARD, GEARS),
         observer=events,
     )

@@ -104,7 +104,7 @@ async def _schema(connection: store.Connection, login: str) -> AsyncIterator[Fin
         yield problem("schema", reason, remedy)
         yield skipped("triggers", "there is no schema to look at")
         return
-    yield ok("schema", f"version {schema.VERSION}")
+    yield ok("schema", f"version {await schema.installed_version(connection)}")
     closed = await store.forbidden(connection)
     if closed:
         yield problem(
