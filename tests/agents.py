@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+from unittest.mock import patch
 
 import asyncpg
 
@@ -14,6 +15,7 @@ from tests.observing import Observed, observing
 from waemitter.db.pool import open_pool
 from waemitter.runtime.circuits import Circuits
 from waemitter.simulator import Options, Simulator
+from waemitter.turns.agents import agent as agent_module
 from waemitter.turns.agents.agent import Agent
 from waemitter.turns.agents.compatible import connected
 from waemitter.turns.agents.handler import AgentHandler
@@ -86,6 +88,10 @@ class Scene:
         return int(found or 0)
 
 
+def bodies(answer: Answer) -> list[str]:
+    return [message["text"]["body"] for message in answer.messages]
+
+
 async def customer(connection: Connection, wa_id: str = "14155550123") -> tuple[int, int]:
     """A contact and its conversation."""
     contact_id = await connection.fetchval(
@@ -103,7 +109,7 @@ async def scene(dsn: str, agent_spec: Spec | None = None, **options: Any) -> Asy
     connection = await asyncpg.connect(dsn)
     try:
         contact_id, conversation_id = await customer(connection)
-        with observing() as observed:
+        with observing() as observed, patch.object(agent_module, "BACK_OFF", 0.001):
             async with (
                 Simulator(Options(**options)) as simulator,
                 connected(api_key="k", base_url=simulator.model_url) as provider,
