@@ -820,6 +820,7 @@ create table if not exists waemitter.agent_sessions (
   handover        boolean not null default false,
   review          text,    -- what the second look did: kept, rewritten, rejected, skipped
   calls           integer not null default 0,
+  tool_calls      integer not null default 0,
   reserved        bigint not null default 0,  -- tokens
   input_tokens    bigint not null default 0,
   output_tokens   bigint not null default 0,
@@ -4008,6 +4009,9 @@ create or replace function waemitter.begin_agent_session(
 #variable_conflict use_column
 declare v_day date := (clock_timestamp() at time zone 'UTC')::date; r record;
 begin
+  -- All turns of an agent count on one row: it is not held until the disk has the commit. The turn's own commit, later in the
+  -- same log, makes this one durable too.
+  perform set_config('synchronous_commit', 'off', true);
   for r in
     with lost as (
       update waemitter.agent_sessions s set outcome = 'lost', ended_at = clock_timestamp()
@@ -4042,13 +4046,15 @@ end $$;
 -- Close a session: what was used replaces what was reserved. False: it had ended, by a later attempt of its turn.
 create or replace function waemitter.end_agent_session(
   session_id bigint, outcome text, calls integer, input_tokens bigint, output_tokens bigint, cost numeric, took interval,
-  review text default null, handover boolean default false, error text default null
+  review text default null, handover boolean default false, error text default null, tool_calls integer default 0
 ) returns boolean language plpgsql as $$
 #variable_conflict use_column
 declare r record;
 begin
+  perform set_config('synchronous_commit', 'off', true);  -- as above
   update waemitter.agent_sessions s set
-      outcome = end_agent_session.outcome, calls = end_agent_session.calls, input_tokens = end_agent_session.input_tokens,
+      outcome = end_agent_session.outcome, calls = end_agent_session.calls, tool_calls = end_agent_session.tool_calls,
+      input_tokens = end_agent_session.input_tokens,
       output_tokens = end_agent_session.output_tokens, cost = end_agent_session.cost, review = end_agent_session.review,
       handover = end_agent_session.handover, error = end_agent_session.error, ended_at = clock_timestamp(),
       latency_ms = extract(epoch from took) * 1000
@@ -4133,7 +4139,7 @@ $$;
 -- Per agent and variant, over all that retention has left. `sessions`: contacts by days of UTC.
 create or replace view waemitter.webhook_agent_performance with (security_invoker = true) as
   select agent, variant, count(distinct (contact_id, (started_at at time zone 'UTC')::date)) as sessions, count(*) as turns,
-         sum(calls) as calls, count(*) filter (where outcome = 'answered') as answered,
+         sum(calls) as calls, sum(tool_calls) as tool_calls, count(*) filter (where outcome = 'answered') as answered,
          count(*) filter (where outcome = 'fallback') as fallbacks, count(*) filter (where outcome = 'refused') as refused,
          count(*) filter (where outcome in ('fallback', 'failed', 'lost')) as errors,
          count(*) filter (where handover) as handovers, round(avg(latency_ms)) as avg_latency_ms,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from unittest.mock import patch
 
+import aiohttp
 import asyncpg
 
 from tests.observing import Observed, observing
@@ -21,6 +22,7 @@ from waemitter.turns.agents.compatible import connected
 from waemitter.turns.agents.handler import AgentHandler
 from waemitter.turns.agents.spec import Spec, Variant
 from waemitter.turns.agents.store import AgentStore
+from waemitter.turns.agents.toolbox import Toolbox
 from waemitter.turns.turn import Answer, Contact, Session, Turn
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -111,6 +113,7 @@ async def scene(dsn: str, agent_spec: Spec | None = None, **options: Any) -> Asy
         contact_id, conversation_id = await customer(connection)
         with observing() as observed, patch.object(agent_module, "BACK_OFF", 0.001):
             async with (
+                aiohttp.ClientSession() as session,
                 Simulator(Options(**options)) as simulator,
                 connected(api_key="k", base_url=simulator.model_url) as provider,
                 open_pool(dsn, size=8) as pool,
@@ -124,6 +127,17 @@ async def scene(dsn: str, agent_spec: Spec | None = None, **options: Any) -> Asy
                     observer=observed.events,
                     clock=time.monotonic,
                     jitter=lambda: 0.0,
+                    toolbox=Toolbox(
+                        chosen.name,
+                        chosen.tools,
+                        session=session,
+                        circuit_to=circuits.to,
+                        observer=observed.events,
+                        clock=time.monotonic,
+                        wall=lambda: 1795300000.9,
+                    )
+                    if chosen.tools
+                    else None,
                 )
                 store = AgentStore(pool)
                 handler = AgentHandler(agent, store, observer=observed.events, clock=time.monotonic)

@@ -42,7 +42,10 @@ def lost_and_back(events: Events) -> None:
 
 SAMPLES: dict[str, Callable[[Events], None]] = {
     "daemon_started": lambda e: e.daemon_started(
-        address="http://127.0.0.1:8080", version="0.1.0", channels=["default"], agents=["assistant"]
+        address="http://127.0.0.1:8080",
+        version="0.1.0",
+        channels=["default"],
+        agents={"assistant": ["order_status"]},
     ),
     "daemon_ready": lambda e: e.daemon_ready(took=0.412),
     "daemon_drained": lambda e: e.daemon_drained(took=1.204),
@@ -164,6 +167,9 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     ),
     "agent_retried": lambda e: e.agent_retried(
         agent="assistant", fault="rate_limited", reason="the endpoint answered 429", delay=2.0
+    ),
+    "agent_tool_called": lambda e: e.agent_tool_called(
+        agent="assistant", tool="order_status", outcome="ok", took=0.044
     ),
     "agent_reviewed": lambda e: e.agent_reviewed(
         agent="assistant", result="rewritten", took=0.8127

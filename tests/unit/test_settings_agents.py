@@ -9,6 +9,7 @@ from waemitter.settings import InvalidSettings, Settings, load
 from waemitter.settings.report import rows
 
 LEAST = "[agents.a]\nmodel = 'm'\nsystem_prompt = 'p'\n"
+TOOL = LEAST + "[[agents.a.tools]]\nname = 't'\ndescription = 'd'\n"
 
 
 def settings(tmp_path: Path, text: str, **environ: str) -> Settings:
@@ -47,6 +48,20 @@ def test_an_agent_s_own_key_prompt_file_and_variants(tmp_path: Path) -> None:
     assert [v.input_price for v in agent.variants] == [Decimal("0.15"), Decimal(2)]
 
 
+def test_a_tool_has_its_schema_and_its_secret_from_files_or_the_environment(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.json").write_text('{"type": "object", "required": ["order"]}')
+    text = TOOL + "url = 'http://t.test/'\nparameters_file = 't.json'\nsecret_env = 'OWN'\n"
+    (agent,) = settings(tmp_path, text, OWN="mine").agents
+    (tool,) = agent.tools
+
+    assert tool.parameters == {"type": "object", "required": ["order"]}
+    assert tool.secret is not None
+    assert tool.secret.get_secret_value() == "mine"
+    assert tool.timeout == 5.0
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -56,6 +71,39 @@ def test_an_agent_s_own_key_prompt_file_and_variants(tmp_path: Path) -> None:
         (LEAST + "retries = -1\n", "agents.a.retries must be at least 0 (it is -1)"),
         (LEAST + "system_prompt_file = 'p.md'\n", "system_prompt and system_prompt_file are both"),
         (LEAST + "timeout = '5m'\n", "agents.a.timeout must be less than inbox.lock_lease (2m)"),
+        (
+            LEAST + "timeout = '61s'\n",
+            "agents.a.timeout must be less than turns.timeout (1m)",
+        ),
+        (
+            LEAST + "[[agents.a.tools]]\nname = 't'\ndescription = 'd'\n",
+            "agents.a.tools[0].url is missing",
+        ),
+        (
+            LEAST + "[[agents.a.tools]]\nname = 'two words'\n",
+            "agents.a.tools[0].name",
+        ),
+        (
+            TOOL + "url = 'http://me:pw@t.test/'\n",
+            "agents.a.tools[0].url must hold no user and no password",
+        ),
+        (
+            TOOL + "url = 'http://t.test/'\n[agents.a.tools.parameters]\ntype = 'list'\n",
+            "agents.a.tools[0].parameters must describe an object",
+        ),
+        (
+            TOOL
+            + "url = 'http://t.test/'\n[agents.a.tools.parameters]\ntype = 'object'\nproperties = 3\n",
+            "agents.a.tools[0].parameters is no JSON schema",
+        ),
+        (
+            TOOL + "url = 'http://t.test/'\nsecret_env = 'GONE'\n",
+            "agents.a.tools[0].secret_env names GONE, which is not set",
+        ),
+        (
+            TOOL + "url = 'http://t.test/'\nparameters_file = 'gone.json'\n",
+            "agents.a.tools[0].parameters_file: cannot read",
+        ),
         (LEAST + "api_key_env = 'NOT_THERE'\n", "agents.a.api_key_env: NOT_THERE is not set"),
         (
             LEAST + "[[agents.a.variants]]\nname = 'x'\n[[agents.a.variants]]\nname = 'x'\n",

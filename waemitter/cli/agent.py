@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Final
 
+import aiohttp
 import typer
 from prometheus_client import CollectorRegistry
 
@@ -32,6 +33,7 @@ from waemitter.turns.agents.agent import Agent, Bill, Unanswered
 from waemitter.turns.agents.context import Entry, Memory
 from waemitter.turns.agents.handler import texts
 from waemitter.turns.agents.store import AgentStore
+from waemitter.turns.agents.toolbox import Errand
 
 app: Final = typer.Typer(no_args_is_help=True, help="The models that answer.")
 
@@ -115,7 +117,10 @@ async def _chat(settings: AgentSettings, variant: str | None, *, as_json: bool) 
     circuits = Circuits(observer=events, clock=time.monotonic)
     entries: list[Entry] = []
     fine = True
-    async with open_agent(settings, circuits=circuits, observer=events) as agent:
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+        open_agent(settings, circuits=circuits, observer=events, session=session) as agent,
+    ):
         while text := await asyncio.to_thread(_line):
             reply = await _replied(agent, variant, entries, text, as_json=as_json)
             fine = fine and reply is not None
@@ -138,7 +143,11 @@ async def _replied(
             variant, Memory(entries=entries), text, bill=bill, deadline=deadline
         )
         reply = await agent.reply(
-            prepared, review=agent.spec.review is not None, bill=bill, deadline=deadline
+            prepared,
+            Errand(id=f"chat_{time.time_ns()}"),
+            review=agent.spec.review is not None,
+            bill=bill,
+            deadline=deadline,
         )
     except Unanswered as failure:
         typer.echo(f"waemitter: {failure.failure}: {failure}", err=True)

@@ -61,7 +61,9 @@ async def run_daemon(
         ):
             circuits = Circuits(observer=events, clock=time.monotonic)
             doorbell = _doorbell(settings, events)
-            async with _agents(settings, pool=pool, circuits=circuits, events=events) as agents:
+            async with _agents(
+                settings, pool=pool, session=session, circuits=circuits, events=events
+            ) as agents:
                 shared = Shared(
                     settings, events, metrics, pool, session, doorbell, stop, circuits, agents
                 )
@@ -70,7 +72,12 @@ async def run_daemon(
 
 @asynccontextmanager
 async def _agents(
-    settings: Settings, *, pool: Pool, circuits: Circuits, events: Events
+    settings: Settings,
+    *,
+    pool: Pool,
+    session: aiohttp.ClientSession,
+    circuits: Circuits,
+    events: Events,
 ) -> AsyncIterator[Mapping[str, Handler]]:
     if not settings.agents:
         yield {}
@@ -78,7 +85,7 @@ async def _agents(
     from waemitter.daemon.agents import agent_handlers  # noqa: PLC0415 a tenth of a start is spared
 
     async with agent_handlers(
-        settings.agents, pool=pool, circuits=circuits, observer=events
+        settings.agents, pool=pool, session=session, circuits=circuits, observer=events
     ) as agents:
         yield agents
 

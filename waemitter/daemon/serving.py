@@ -70,7 +70,10 @@ class Receiver:
                     admin_address=addresses.admin,
                     version=__version__,
                     channels=[channel.name for channel in channels],
-                    agents=[agent.name for agent in self._shared.settings.agents],
+                    agents={
+                        agent.name: [tool.name for tool in agent.tools]
+                        for agent in self._shared.settings.agents
+                    },
                 )
                 if await self._connected(stop):
                     events.daemon_ready(took=time.monotonic() - self._started)

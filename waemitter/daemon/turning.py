@@ -17,7 +17,7 @@ from waemitter.turns.routing import RoutedWindows
 from waemitter.turns.store import TurnStore
 from waemitter.turns.worker import Files, Policy, Worker
 
-BATCH: Final = 16
+BATCH: Final = 32
 """Turns in one claim."""
 
 

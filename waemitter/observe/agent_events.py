@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.typing import FilteringBoundLogger
 
-from waemitter.observe.metrics import AGENT_OUTCOMES, REVIEWS, Metrics, closed
+from waemitter.observe.metrics import AGENT_OUTCOMES, REVIEWS, TOOL_OUTCOMES, Metrics, closed
 
 
 class AgentEvents:
@@ -39,6 +39,19 @@ class AgentEvents:
             reason=reason,
             delay=round(delay, 3),
             msg="A model did not answer and is asked again",
+        )
+
+    def agent_tool_called(self, *, agent: str, tool: str, outcome: str, took: float) -> None:
+        """`tool`: one of the settings', or `unknown`."""
+        self._metrics.agent_tool_calls.labels(agent, tool, closed(outcome, TOOL_OUTCOMES)).inc()
+        tell = self._log.info if outcome == "ok" else self._log.warning
+        tell(
+            "AGENT_TOOL_CALLED",
+            agent=agent,
+            tool=tool,
+            outcome=outcome,
+            took=round(took, 3),
+            msg="A model asked a tool",
         )
 
     def agent_reviewed(self, *, agent: str, result: str, took: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
@@ -83,14 +84,14 @@ class Events(
         version: str,
         channels: Sequence[str],
         admin_address: str | None = None,
-        agents: Sequence[str] = (),
+        agents: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        """`admin_address`: where everything but webhooks and liveness is served, if apart."""
+        """`admin_address`: where everything but webhooks and liveness is served, if apart; `agents`: each with its tools."""
         self._metrics.build_info.labels(version, platform.python_version()).set(1)
         for channel in channels:
             self._metrics.for_channel(channel)
-        for agent in agents:
-            self._metrics.for_agent(agent)
+        for agent, tools in agents.items():
+            self._metrics.for_agent(agent, tools)
         self._log.info(
             "DAEMON_STARTED",
             address=address,

@@ -8,7 +8,7 @@ only, never from a phone number or an id; a word outside its set is counted as `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -45,6 +45,10 @@ REJECTIONS: Final = (
 AGENT_OUTCOMES: Final = (
     *("ok", "rate_limited", "timeout", "unreachable", "server", "malformed", "refused"),
     *("circuit_open", "cancelled", "over_budget", OTHER),
+)
+TOOL_OUTCOMES: Final = (
+    *("ok", "refused", "failed", "timeout", "wrong_arguments", "unknown", "circuit_open"),
+    OTHER,
 )
 REVIEWS: Final = ("kept", "rewritten", "rejected", "skipped", OTHER)
 BUFFER_STATUSES: Final = ("open", "processing", "failed")
@@ -177,6 +181,14 @@ class Metrics:
         self.agent_reviews = new(
             Counter, "agent_reviews_total", "Drafts looked at twice, by result.", "agent", "result"
         )
+        self.agent_tool_calls = new(
+            Counter,
+            "agent_tool_calls_total",
+            "Calls of tools that models asked for, by outcome.",
+            "agent",
+            "tool",
+            "outcome",
+        )
 
     def _define_turns(self) -> None:
         new = self._family
@@ -278,8 +290,11 @@ class Metrics:
         self.outbox_leases_expired.labels(name)
         self.rate_limit_tokens.labels(name)
 
-    def for_agent(self, name: str) -> None:
-        """The same for an agent."""
+    def for_agent(self, name: str, tools: Sequence[str] = ()) -> None:
+        """The same for an agent and its tools."""
+        for tool in tools:
+            for outcome in TOOL_OUTCOMES[:-1]:
+                self.agent_tool_calls.labels(name, tool, outcome)
         for outcome in AGENT_OUTCOMES[:-1]:
             self.agent_requests.labels(name, outcome)
         for direction in ("input", "output"):

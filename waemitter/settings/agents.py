@@ -16,6 +16,7 @@ from waemitter.settings.answering import (
     AgentVariantTable,
     ReviewSettings,
     ReviewTable,
+    ToolTable,
     VariantSettings,
 )
 from waemitter.settings.catalogue import did_you_mean
@@ -24,10 +25,15 @@ from waemitter.settings.durations import format_duration
 from waemitter.settings.findings import Findings, Found
 from waemitter.settings.metadata import Group
 from waemitter.settings.model import Settings
+from waemitter.settings.tools import tools_of
 from waemitter.settings.values import Token
 
 _TOKEN: Final[TypeAdapter[Any]] = TypeAdapter(Token)
-_NESTED: Final[Mapping[str, type[Group]]] = {"variants": AgentVariantTable, "review": ReviewTable}
+_NESTED: Final[Mapping[str, type[Group]]] = {
+    "variants": AgentVariantTable,
+    "review": ReviewTable,
+    "tools": ToolTable,
+}
 _OWN: Final = "default"
 """What the only variant of an agent without variants is called."""
 
@@ -61,6 +67,13 @@ class AgentTables:
         key = self._key(where, table, settings, findings)
         variants = self._variants(where, table, findings)
         review = self._review(where, table.review, findings) if table.review else None
+        tools = tools_of(
+            where,
+            table.tools,
+            folder=self.file.parent,
+            environ=self.environ,
+            findings=findings,
+        )
         if len(findings.problems) > before:
             return None
         return AgentSettings(
@@ -70,6 +83,7 @@ class AgentTables:
             api_key=key,
             variants=variants,
             review=review,
+            tools=tools,
         )
 
     def _key(
@@ -152,10 +166,16 @@ class AgentTables:
 
 
 def _contradictions(where: str, table: AgentTable, settings: Settings) -> list[str]:
-    lease = settings.inbox.lock_lease
-    if table.timeout < lease:
-        return []
-    return [f"{where}.timeout must be less than inbox.lock_lease ({format_duration(lease)})"]
+    """An agent that has less time than whoever waits for it can still say its fallback."""
+    waiting = {
+        "inbox.lock_lease": settings.inbox.lock_lease,
+        "turns.timeout": settings.turns.timeout,
+    }
+    return [
+        f"{where}.timeout must be less than {name} ({format_duration(longest)})"
+        for name, longest in waiting.items()
+        if table.timeout >= longest
+    ]
 
 
 def _complaint(where: str, details: ErrorDetails, raw: Mapping[str, Any], file: Path) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 
 from waemitter.settings.durations import Duration
 from waemitter.settings.metadata import Group, Kind, setting
-from waemitter.settings.values import Token, Url, lowered
+from waemitter.settings.values import ServiceUrl, Token, Url, lowered
 
 ReviewMode = Annotated[Literal["rewrite", "reject"], BeforeValidator(lowered)]
 # By its text: the Decimal of 0.15 as a float has fifty digits.
@@ -39,6 +41,31 @@ class ReviewTable(Group):
     prompt: str | None = setting(None, "What the second model is told.", min_length=1)
     prompt_file: Path | None = setting(None, "The file that holds it.")
     model: str | None = setting(None, "The model that looks; without it the agent's.", min_length=1)
+
+
+Parameters = Annotated[dict[str, Any], Kind("table")]
+NO_PARAMETERS: Final[Mapping[str, Any]] = MappingProxyType({"type": "object", "properties": {}})
+
+
+class ToolTable(Group):
+    name: str = setting(
+        "",
+        "What the model calls it: letters, digits, `_` and `-`.",
+        pattern=r"^[a-zA-Z0-9_-]{1,64}$",
+    )
+    description: str = setting(
+        "", "What it is for, in words for the model; required.", min_length=1
+    )
+    url: ServiceUrl | None = setting(
+        None, "The service that is asked, by POST; redirects are not followed. Required."
+    )
+    parameters: Parameters | None = setting(
+        None, "The JSON schema of the arguments, an object's; without it there are none."
+    )
+    parameters_file: Path | None = setting(None, "The JSON file that holds it.")
+    timeout: Duration = setting(5.0, "How long one call may take.", gt=0)
+    secret_env: str | None = setting(None, "The variable that holds the signing secret.")
+    secret_file: Path | None = setting(None, "The file that holds it.")
 
 
 class AgentTable(Group):
@@ -100,12 +127,20 @@ class AgentTable(Group):
         False,  # noqa: FBT003 - as above
         "Keep a running summary of what no longer fits into the window.",
     )
+    images: bool = setting(
+        False,  # noqa: FBT003 - as above
+        "Show the model the images that customers send, where they are kept (`media`).",
+    )
+    tool_rounds: int = setting(
+        3, "How often in a turn the model may ask its tools before it must answer.", ge=1, le=10
+    )
     input_price: Price = setting(
         Decimal(0), "The price of a million tokens shown to the model, in any one currency."
     )
     output_price: Price = setting(Decimal(0), "The price of a million tokens said by it.")
     variants: tuple[AgentVariantTable, ...] = ()
     review: ReviewTable | None = None
+    tools: tuple[ToolTable, ...] = ()
 
 
 class VariantSettings(Group):
@@ -127,6 +162,17 @@ class ReviewSettings(Group):
     model: str | None
 
 
+class ToolSettings(Group):
+    """One tool with its schema and its secret read."""
+
+    name: str
+    description: str
+    url: str
+    parameters: dict[str, Any]
+    timeout: float
+    secret: SecretStr | None
+
+
 class AgentSettings(Group):
     """One agent with everything resolved. `table` holds what needed no resolving; there is at least one variant."""
 
@@ -136,3 +182,4 @@ class AgentSettings(Group):
     api_key: Token | None
     variants: tuple[VariantSettings, ...]
     review: ReviewSettings | None
+    tools: tuple[ToolSettings, ...] = ()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_or
 
 from pydantic.fields import FieldInfo
 
-from waemitter.settings.answering import AgentTable, AgentVariantTable, ReviewTable
+from waemitter.settings.answering import AgentTable, AgentVariantTable, ReviewTable, ToolTable
 from waemitter.settings.metadata import Group, Kind
 from waemitter.settings.model import Settings
 from waemitter.settings.routes import RouteTable, VariantTable
@@ -107,6 +107,7 @@ VARIANT_ENTRIES: Final = tuple(_entries(VariantTable, table="routes.variants"))
 AGENT_ENTRIES: Final = tuple(_entries(AgentTable, table="agents"))
 AGENT_VARIANT_ENTRIES: Final = tuple(_entries(AgentVariantTable, table="agents.variants"))
 REVIEW_ENTRIES: Final = tuple(_entries(ReviewTable, table="review"))
+TOOL_ENTRIES: Final = tuple(_entries(ToolTable, table="tools"))
 
 
 def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:

@@ -165,7 +165,11 @@ class TurnsSettings(Group):
     timeout: Duration = setting(
         60.0, "How long any handler may take; then its turn is tried again.", gt=0
     )
-    concurrency: int = setting(32, "Most turns that one daemon works on at once.", ge=1)
+    concurrency: int = setting(
+        256,
+        "Most turns that one daemon works on at once; one that waits for its handler costs some memory, and no connection.",
+        ge=1,
+    )
     max_attempts: int = setting(
         3, "Tries of a turn; then it is a dead letter, which has retries of its own.", ge=1
     )

@@ -13,6 +13,7 @@ from waemitter.settings.catalogue import (
     REVIEW_ENTRIES,
     ROUTE_ENTRIES,
     TABLES,
+    TOOL_ENTRIES,
     Entry,
 )
 from waemitter.settings.model import Settings
@@ -114,6 +115,12 @@ _REVIEW: Final = """
 """
 
 
+_TOOLS: Final = """
+`[[agents.<name>.tools]]` are services that the model may ask; see [agents](agents.md#tools):
+
+"""
+
+
 def render_reference() -> str:
     """Write the whole page, in Markdown."""
     agents = [
@@ -123,6 +130,8 @@ def render_reference() -> str:
         *_keys(AGENT_VARIANT_ENTRIES),
         _REVIEW,
         *_keys(REVIEW_ENTRIES),
+        _TOOLS,
+        *_keys(TOOL_ENTRIES, defaults=True),
     ]
     return "".join(
         [

@@ -58,6 +58,12 @@ def _agent_rows(agent: AgentSettings, loaded: Loaded) -> Iterator[Row]:
             value = getattr(shown, entry.key)
             name = f"agents.{agent.name}.{entry.key}"
             yield Row(name, as_text(value, entry.kind), as_json(value), origin, later=False)
+    for tool in agent.tools:
+        name, told = (
+            f"agents.{agent.name}.tools.{tool.name}",
+            f"{tool.url}, {format_duration(tool.timeout)}",
+        )
+        yield Row(name, told, told, str(loaded.file), later=False)
     for variant in agent.variants:
         told = f"{variant.model}, weight {variant.weight:g}, a prompt of {len(variant.system_prompt)} characters"
         name = f"agents.{agent.name}.variants.{variant.name}"

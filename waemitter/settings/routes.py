@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -16,7 +15,7 @@ from waemitter.inbox.windows import Window
 from waemitter.settings.durations import Duration, split_list
 from waemitter.settings.metadata import Group, Kind, setting
 from waemitter.settings.receiving import BufferMode
-from waemitter.settings.values import lowered
+from waemitter.settings.values import ServiceUrl, lowered
 from waemitter.turns.conditions import Conditions, Pattern, Words, compile_pattern, folded
 from waemitter.turns.routes import Route, Variant
 from waemitter.whatsapp.requests import normalise_recipient
@@ -26,15 +25,6 @@ HandlerKind = Annotated[
 ]
 _FUNCTION: Final = re.compile(r"[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)?", re.ASCII)
 _ENTRY: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-
-def _check_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
-        raise ValueError("must be an address such as https://host/path")
-    if parts.username or parts.password:
-        raise ValueError("must hold no user and no password: sign with secret_env")
-    return value
 
 
 def _check_patterns(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -63,7 +53,6 @@ _Contacts = Annotated[
     BeforeValidator(split_list),
     Kind("phone numbers or user ids"),
 ]
-_Address = Annotated[str, AfterValidator(_check_url), Kind("URL")]
 _Table = Annotated[dict[str, Any], Kind("table")]
 _Tables = Annotated[tuple[dict[str, Any], ...], Kind("list of tables")]
 _Buttons = Annotated[tuple[str | dict[str, Any], ...], Kind("list of texts or tables")]
@@ -111,7 +100,7 @@ class HandlerOptions(Group):
         False,  # noqa: FBT003 - the first argument is the default, whatever its type
         "`reply`: a human goes on from here.",
     )
-    url: _Address | None = setting(None, "`http`: the service.")
+    url: ServiceUrl | None = setting(None, "`http`: the service.")
     secret_env: str | None = setting(None, "`http`: the variable that holds the signing secret.")
     secret_file: Path | None = setting(None, "`http`: the file that holds it.")
     timeout: Duration | None = setting(

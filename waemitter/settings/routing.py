@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from waemitter.errors import PayloadError
 from waemitter.settings.catalogue import ROUTE_ENTRIES, VARIANT_ENTRIES, did_you_mean
@@ -24,8 +24,8 @@ from waemitter.settings.routes import (
     VariantTable,
     check_function,
 )
+from waemitter.settings.signing import signing_secret
 from waemitter.turns.handlers.canned import KEYS, canned
-from waemitter.turns.handlers.webhook_signature import key_of
 
 _CALLED: Final = ("http", "python", "sql")
 _OWNERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -141,7 +141,13 @@ class RouteTables:
                 replies = canned({key: raw[key] for key in KEYS if key in raw})
             except PayloadError as error:
                 findings.problems.append(f"{where}.{error}")
-        secret = self._secret(where, options, findings)
+        secret = signing_secret(
+            where,
+            options,
+            folder=self.file.parent,
+            environ=self.environ,
+            findings=findings,
+        )
         if len(findings.problems) > before:
             return None
         return Answering(
@@ -167,26 +173,6 @@ class RouteTables:
                 yield f".function {error} (it is {options.function!r})"
         if kind == "agent" and options.agent is not None and options.agent not in self.agents:
             yield f".agent is not a table [agents.<name>]{did_you_mean(options.agent, self.agents)}"
-
-    def _secret(self, where: str, options: HandlerOptions, findings: Findings) -> SecretStr | None:
-        variable, path = options.secret_env, options.secret_file
-        if variable is not None and path is not None:
-            findings.problems.append(f"{where}.secret_env and secret_file are both set; keep one")
-        if path is not None:
-            value = findings.read_secret(self.file.parent / path, written=f"{where}.secret_file")
-        elif variable is not None:
-            value = self.environ.get(variable)
-            if not value:
-                findings.problems.append(f"{where}.secret_env names {variable}, which is not set")
-        else:
-            return None
-        if not value:
-            return None
-        try:
-            key_of(value)
-        except ValueError as error:
-            findings.problems.append(f"{where}: the signing secret {error}")
-        return SecretStr(value)
 
 
 def _about_conditions(table: RouteTable) -> Iterator[str]:

@@ -137,6 +137,15 @@ def _split_url(value: object) -> SplitResult:
     return parts
 
 
+def _check_service_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
+        raise ValueError("must be an address such as https://host/path")
+    if parts.username or parts.password:
+        raise ValueError("must hold no user and no password: sign with secret_env")
+    return value
+
+
 def _parse_base_url(value: object) -> str:
     return _split_url(value).geturl().rstrip("/")
 
@@ -186,5 +195,6 @@ SecretUrl = Annotated[SecretStr, AfterValidator(_check_webhook_url), Kind("secre
 ApiKeys = Annotated[tuple[ApiKey, ...], BeforeValidator(parse_api_keys), Kind("secrets")]
 GraphUrl = Annotated[str, BeforeValidator(parse_graph_url), Kind("URL")]
 Url = Annotated[str, BeforeValidator(_parse_base_url), Kind("URL")]
+ServiceUrl = Annotated[str, AfterValidator(_check_service_url), Kind("URL")]
 PhoneNumberId = Annotated[str, AfterValidator(_check_phone_number_id), Kind("digits")]
 TimeOfDay = Annotated[time, BeforeValidator(_parse_time), Kind("time of day")]

@@ -29,6 +29,7 @@ _KEYS: Final = frozenset(
         "hang",
         "usage",
         "finish_reason",
+        "tool_calls",
     }
 )
 _WORDS: Final = {429: "rate_limit_exceeded", 401: "invalid_api_key", 400: "invalid_request_error"}
@@ -42,7 +43,8 @@ class Model:
 
     A step is an object: `text`; `latency` in seconds; `status` (an error of that code) with `retry_after`; `malformed`: the
     body is no JSON; `drip`: seconds between the pieces of a slow answer; `hang`: none at all; `usage`: instead of the counted
-    one, null to leave it out; `finish_reason`.
+    one, null to leave it out; `finish_reason`; `tool_calls`: a list of `{"name", "arguments"}`, arguments an object, or a text to
+    be sent as it is.
     """
 
     steps: deque[Mapping[str, Any]] = field(default_factory=deque)
@@ -113,14 +115,17 @@ class ModelApi:
             return _error(int(step["status"]), "scripted", retry_after=step.get("retry_after"))
         if step.get("malformed"):
             return web.Response(body=b'{"choices": [', content_type="application/json")
-        text = str(step.get("text", options.model_reply)).replace("{text}", _last(asked))
+        calls = [_call(model.count, n, call) for n, call in enumerate(step.get("tool_calls", ()))]
+        text = str(step.get("text", "" if calls else options.model_reply))
+        text = text.replace("{text}", _last(asked))
         usage = step.get("usage", _usage(asked, text))
         answer = _Answer(
             f"chatcmpl-{model.count}",
             str(asked.get("model")),
             text,
             usage,
-            step.get("finish_reason", "stop"),
+            step.get("finish_reason", "tool_calls" if calls else "stop"),
+            calls,
         )
         drip = float(step.get("drip", 0.0))
         if asked.get("stream"):
@@ -151,9 +156,12 @@ class _Answer:
     text: str
     usage: Mapping[str, Any] | None
     finish_reason: str
+    calls: Sequence[Mapping[str, Any]] = ()
 
     def whole(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        if self.calls:
+            message |= {"content": self.text or None, "tool_calls": list(self.calls)}
         choice: dict[str, Any] = {
             "index": 0,
             "message": message,
@@ -203,12 +211,26 @@ def _asked(raw: bytes) -> dict[str, Any] | None:
     return asked if fine else None
 
 
+def _call(request: int, number: int, wish: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = wish.get("arguments", {})
+    written = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    function = {"name": wish["name"], "arguments": written}
+    return {"id": f"call_{request}_{number}", "type": "function", "function": function}
+
+
 def _last(asked: Mapping[str, Any]) -> str:
-    return str(asked["messages"][-1]["content"])
+    return _words(asked["messages"][-1]["content"])
+
+
+def _words(content: Any) -> str:
+    """The text of a message, without its images."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return str(content or "")
 
 
 def _usage(asked: Mapping[str, Any], text: str) -> dict[str, int]:
-    shown = sum(len(str(each["content"]).encode()) for each in asked["messages"])
+    shown = sum(len(_words(each["content"]).encode()) for each in asked["messages"])
     prompt = shown // _BYTES_A_TOKEN + 4 * len(asked["messages"])
     said = len(text.encode()) // _BYTES_A_TOKEN + 1
     return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}

@@ -16,9 +16,12 @@ from waemitter.turns.agents.provider import (
     ProviderFailed,
     ProviderRefused,
     Request,
+    described,
 )
 from waemitter.turns.agents.spec import Review, Spec, Variant
 from waemitter.turns.agents.tokens import calibrated, estimate
+from waemitter.turns.agents.toolbox import Errand, Toolbox
+from waemitter.turns.agents.toolbox import Observer as ToolObserver
 
 Failure: TypeAlias = Fault | Literal["circuit_open", "rejected"]
 Reviewed: TypeAlias = Literal["kept", "rewritten", "rejected", "skipped"]
@@ -45,15 +48,15 @@ class Bill:
     """What a turn has used so far, kept also when it fails."""
 
     calls: int = 0
+    tool_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     reviewed: Reviewed | None = None
 
     def add(self, request: Request, completion: Completion, factor: float) -> None:
         """Add a call; where the server did not count, our estimate does."""
-        shown = "".join(message.content for message in request.messages)
         counted_in, counted_out = completion.input_tokens, completion.output_tokens
-        self.input_tokens += estimate(shown, factor) if counted_in is None else counted_in
+        self.input_tokens += estimate(request.text(), factor) if counted_in is None else counted_in
         self.output_tokens += (
             estimate(completion.text, factor) if counted_out is None else counted_out
         )
@@ -77,7 +80,7 @@ class Prepared:
     summary: tuple[str, int] | None = None
 
 
-class Observer(Protocol):
+class Observer(ToolObserver, Protocol):
     """Is told of each call's outcome."""
 
     def agent_called(
@@ -100,22 +103,38 @@ class Agent:
     clock: Callable[[], float]
     jitter: Callable[[], float]
     vocabulary: Callable[[str], Callable[[str], int] | None] = lambda _: None
+    toolbox: Toolbox | None = None
     _factors: dict[str, float] = field(default_factory=dict)
 
-    def estimate(self, variant: Variant, memory: Memory, heard: str) -> int:
-        """Estimate the most tokens that a turn uses: what is reserved of a budget before the model is asked."""
+    def estimate(
+        self, variant: Variant, memory: Memory, heard: str, images: Sequence[str] = ()
+    ) -> int:
+        """Estimate the tokens that a turn uses at most: what is reserved of a budget before the model is asked.
+
+        With tools, each of their rounds shows the model everything once more; what a tool will answer is not known yet.
+        """
         reply = variant.max_reply_tokens
-        tokens = self._context(variant, memory, heard).tokens + reply
+        tokens = self._context(variant, memory, heard, images).tokens + reply
+        if self.spec.tools:
+            tokens += estimate("".join(described(tool) for tool in self.spec.tools))
+            tokens *= self.spec.tool_rounds + 1
         if self.spec.review is None:
             return tokens
         shown = estimate(self.spec.review.prompt + heard, self._factors.get(variant.model, 1.0))
         return tokens + shown + reply + reply
 
     async def prepare(
-        self, variant: Variant, memory: Memory, heard: str, *, bill: Bill, deadline: float
+        self,
+        variant: Variant,
+        memory: Memory,
+        heard: str,
+        *,
+        bill: Bill,
+        deadline: float,
+        images: Sequence[str] = (),
     ) -> Prepared:
         """Choose what the model is shown; where the spec wants it, what does not fit is summarised first."""
-        context = self._context(variant, memory, heard)
+        context = self._context(variant, memory, heard, images)
         if not (self.spec.summary and context.dropped):
             return Prepared(variant, context, heard)
         # More than must go, so that not every turn from here on needs a new summary.
@@ -125,21 +144,15 @@ class Agent:
             text = await self._summarised(variant, memory.summary, gone, bill, deadline)
         except Unanswered:
             return Prepared(variant, context, heard)
-        shorter = self._context(variant, Memory(summary=text, entries=kept), heard)
+        shorter = self._context(variant, Memory(summary=text, entries=kept), heard, images)
         return Prepared(variant, shorter, heard, (text, gone[-1].id))
 
     async def reply(
-        self, prepared: Prepared, *, review: bool, bill: Bill, deadline: float
+        self, prepared: Prepared, errand: Errand, *, review: bool, bill: Bill, deadline: float
     ) -> Reply:
         """Ask the model, within the deadline (of the clock). Raises Unanswered; the bill is right in any case."""
         variant = prepared.variant
-        request = Request(
-            model=variant.model,
-            messages=prepared.context.messages,
-            max_tokens=variant.max_reply_tokens,
-            temperature=variant.temperature,
-        )
-        text = (await self._ask(request, bill, deadline)).text.strip()
+        text = await self._said(prepared, errand, bill, deadline)
         word = self.spec.handover_word
         handover = word is not None and word in text
         if word is not None:
@@ -150,7 +163,41 @@ class Agent:
             )
         return Reply(text, handover)
 
-    def _context(self, variant: Variant, memory: Memory, heard: str) -> Context:
+    async def _said(self, prepared: Prepared, errand: Errand, bill: Bill, deadline: float) -> str:
+        """What the model says in the end, after as many rounds of tools as it may have. Raises Unanswered."""
+        variant, messages = prepared.variant, list(prepared.context.messages)
+        rounds = self.spec.tool_rounds if self.toolbox is not None else 0
+        used = 0
+        while True:
+            request = Request(
+                model=variant.model,
+                messages=tuple(messages),
+                max_tokens=variant.max_reply_tokens,
+                temperature=variant.temperature,
+                tools=self.spec.tools,
+                may_call=used < rounds,
+            )
+            completion = await self._ask(request, bill, deadline)
+            if self.toolbox is None or not completion.calls or used == rounds:
+                break
+            used += 1
+            results = await self.toolbox.use(
+                completion.calls, errand, before=bill.tool_calls, deadline=deadline
+            )
+            bill.tool_calls += len(results)
+            messages.append(Message("assistant", completion.text, calls=completion.calls))
+            messages += [
+                Message("tool", result, answers=call.id)
+                for call, result in zip(completion.calls, results, strict=True)
+            ]
+        text = completion.text.strip()
+        if not text:
+            raise Unanswered("malformed", "the model asked tools to the end, and said nothing")
+        return text
+
+    def _context(
+        self, variant: Variant, memory: Memory, heard: str, images: Sequence[str]
+    ) -> Context:
         exact, factor = self.vocabulary(variant.model), self._factors.get(variant.model, 1.0)
         return build(
             system=variant.system_prompt,
@@ -158,6 +205,7 @@ class Agent:
             now=heard,
             most=self.spec.max_context_tokens,
             count=exact or (lambda text: estimate(text, factor)),
+            images=images,
         )
 
     async def _summarised(
@@ -261,12 +309,11 @@ class Agent:
         return completion
 
     def _learn(self, request: Request, completion: Completion) -> None:
-        if completion.input_tokens is None:
+        if completion.input_tokens is None or request.sees:
             return
         factor = self._factors.get(request.model, 1.0)
-        estimated = sum(estimate(message.content, factor) for message in request.messages)
         self._factors[request.model] = calibrated(
-            factor, estimated=estimated, counted=completion.input_tokens
+            factor, estimated=estimate(request.text(), factor), counted=completion.input_tokens
         )
 
 

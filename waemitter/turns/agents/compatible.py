@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from waemitter.errors import UsageError
+from waemitter.turns.agents.context import Call, Message
 from waemitter.turns.agents.provider import (
     Completion,
     Fault,
@@ -17,6 +18,7 @@ from waemitter.turns.agents.provider import (
     ProviderFailed,
     ProviderRefused,
     Request,
+    function_of,
 )
 
 if TYPE_CHECKING:
@@ -53,29 +55,66 @@ class Compatible(Provider):
             raise ProviderFailed("unreachable", "the endpoint cannot be reached") from None
         except (openai.OpenAIError, ValueError):
             raise ProviderFailed("malformed", "the answer cannot be read") from None
-        return _completion(made)
+        return _completion(made, tools=bool(request.tools))
 
 
 def _body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [{"role": each.role, "content": each.content} for each in request.messages],
+        "messages": [_message(each) for each in request.messages],
         "max_tokens": request.max_tokens,
     }
-    return body if request.temperature is None else body | {"temperature": request.temperature}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.tools:
+        body["tools"] = [
+            {"type": "function", "function": function_of(tool)} for tool in request.tools
+        ]
+        body["tool_choice"] = "auto" if request.may_call else "none"
+    return body
 
 
-def _completion(made: Any) -> Completion:
-    """Read what came as JSON, of whatever shape."""
+def _message(message: Message) -> dict[str, Any]:
+    written: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.images:
+        pictures = [{"type": "image_url", "image_url": {"url": each}} for each in message.images]
+        written["content"] = [{"type": "text", "text": message.content}, *pictures]
+    if message.calls:
+        written["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.calls
+        ]
+    if message.answers is not None:
+        written["tool_call_id"] = message.answers
+    return written
+
+
+def _completion(made: Any, *, tools: bool) -> Completion:
+    """Read what came as JSON, of whatever shape; calls of tools only where some were shown."""
     try:
-        text = made["choices"][0]["message"]["content"]
+        message = made["choices"][0]["message"]
+        text, asked = message.get("content"), message.get("tool_calls") if tools else None
+        calls = tuple(_call(each) for each in asked or ())
         usage = made.get("usage") or {}
         counted = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
     except (AttributeError, KeyError, IndexError, TypeError):
         raise ProviderFailed("malformed", "the answer is no chat completion") from None
-    if not isinstance(text, str) or not text.strip():
+    text = text if isinstance(text, str) else ""
+    if not text.strip() and not calls:
         raise ProviderFailed("malformed", "the answer has no text")
-    return Completion(text=text, input_tokens=_whole(counted[0]), output_tokens=_whole(counted[1]))
+    return Completion(
+        text=text, calls=calls, input_tokens=_whole(counted[0]), output_tokens=_whole(counted[1])
+    )
+
+
+def _call(made: Any) -> Call:
+    function = made["function"]
+    name, arguments = function["name"], function.get("arguments")
+    return Call(str(made["id"]), str(name), arguments if isinstance(arguments, str) else "")
 
 
 def _whole(value: object) -> int | None:

@@ -9,9 +9,11 @@ from typing import Any, Final, Literal, TypeAlias
 from waemitter.turns.agents.tokens import MESSAGE
 from waemitter.turns.words import text_of
 
-Role: TypeAlias = Literal["system", "user", "assistant"]
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Count: TypeAlias = Callable[[str], int]
 
+IMAGE: Final = 800
+"""Tokens of one image, about: models count them each in its own way, most between 250 and 1,500."""
 _SUMMARY: Final = "What was said before, in short:\n"
 _MEDIA: Final = {
     "image": "an image",
@@ -24,11 +26,27 @@ _MEDIA: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """The model asks a tool. `arguments`: JSON as the model wrote it, right or wrong."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a chat, to a model or from it."""
+    """One message of a chat, to a model or from it.
+
+    `images`: addresses, most often `data:` ones; `calls`: the tools that an assistant asks; `answers`: the id of the call whose
+    result a tool's message is.
+    """
 
     role: Role
     content: str
+    images: Sequence[str] = ()
+    calls: Sequence[Call] = ()
+    answers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +80,23 @@ class Context:
     dropped: int
 
 
-def build(*, system: str, memory: Memory, now: str, most: int, count: Count) -> Context:
+def build(
+    *,
+    system: str,
+    memory: Memory,
+    now: str,
+    most: int,
+    count: Count,
+    images: Sequence[str] = (),
+) -> Context:
     """Fill a window of `most` tokens, newest entries first, none of them in part.
 
-    The system prompt, the summary and what the customer says now are never left out, though they be longer than the window.
+    The system prompt, the summary and what the customer says and shows now are never left out, though they be longer than the
+    window.
     """
     if memory.summary:
         system = f"{system}\n\n{_SUMMARY}{memory.summary}"
-    first, last = Message("system", system), Message("user", now)
+    first, last = Message("system", system), Message("user", now, images)
     tokens = _tokens([first, last], count)
     kept: list[list[Message]] = []
     for entry in reversed(memory.entries):
@@ -84,7 +111,9 @@ def build(*, system: str, memory: Memory, now: str, most: int, count: Count) -> 
 
 
 def _tokens(messages: Iterable[Message], count: Count) -> int:
-    return sum(count(message.content) + MESSAGE for message in messages)
+    return sum(
+        count(message.content) + IMAGE * len(message.images) + MESSAGE for message in messages
+    )
 
 
 def said(messages: Iterable[Mapping[str, Any]]) -> str:

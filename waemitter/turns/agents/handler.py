@@ -13,6 +13,7 @@ from waemitter.turns.agents.context import Memory, said
 from waemitter.turns.agents.formatting import split, whatsapp
 from waemitter.turns.agents.spec import Spec, Variant
 from waemitter.turns.agents.store import AgentStore, Ended, Refusal
+from waemitter.turns.agents.toolbox import errand_of
 from waemitter.turns.agents.variants import chosen
 from waemitter.turns.turn import Answer, HandlerFailed, Turn
 
@@ -88,7 +89,9 @@ class AgentHandler:
         )
         ended.summary = prepared.summary
         review = spec.review is not None and await self._store.reviews(turn.contact.id)
-        reply = await self._agent.reply(prepared, review=review, bill=ended.bill, deadline=deadline)
+        reply = await self._agent.reply(
+            prepared, errand_of(turn), review=review, bill=ended.bill, deadline=deadline
+        )
         ended.outcome, ended.said, ended.handover = "answered", reply.text, reply.handover
         self._observer.agent_answered(
             agent=spec.name,

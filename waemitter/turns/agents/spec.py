@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 _MILLION: Final = 1_000_000
 
@@ -37,11 +37,26 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A service that the model may ask, and what for. `parameters`: the JSON schema of its arguments, an object's.
+
+    `timeout` in seconds, for one call; `key` signs, if there is one.
+    """
+
+    name: str
+    description: str
+    url: str
+    parameters: Mapping[str, Any]
+    timeout: float = 5.0
+    key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One agent. `timeout`: seconds for a whole turn, retries included; `request_timeout`: for one request of it.
 
     `target`: the endpoint, as the circuit breaker's label. Budgets are tokens in a day of UTC, in and out together; None is no
-    limit.
+    limit. `tool_rounds`: how often in a turn the model may ask tools before it must answer. `images`: it can see.
     """
 
     name: str
@@ -59,3 +74,6 @@ class Spec:
     tokens_per_contact: int | None = None
     summary: bool = False
     review: Review | None = None
+    tools: Sequence[Tool] = ()
+    tool_rounds: int = 3
+    images: bool = False

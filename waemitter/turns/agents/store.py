@@ -38,29 +38,29 @@ class AgentStore:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
 
-    SUMMARY: Final = """
-        select said, through_id from waemitter.agent_contexts where contact_id = $1 and agent = $2 and kind = 'summary'
-    """
     # 200 exchanges are more than any window holds that is worth its price.
-    ENTRIES: Final = """
-        select id, heard, said, kind = 'human' as human from waemitter.agent_contexts
-        where contact_id = $1 and (agent = $2 or agent is null) and kind <> 'summary' and id > $3
-          and turn_id is distinct from $4
-        order by id desc limit 200
+    REMEMBERED: Final = """
+        with s as materialized (
+          select said, through_id from waemitter.agent_contexts where contact_id = $1 and agent = $2 and kind = 'summary')
+        select 0 as id, null as heard, said, 'summary' as kind from s
+        union all
+        (select id, heard, said, kind from waemitter.agent_contexts
+         where contact_id = $1 and (agent = $2 or agent is null) and kind <> 'summary'
+           and id > coalesce((select through_id from s), 0) and turn_id is distinct from $3
+         order by id desc limit 200)
     """
 
     async def load(self, agent: str, contact_id: int, *, turn_id: int) -> Memory:
         """What an agent knows of a contact, without this turn's own earlier attempts."""
         with outages():
-            async with self._pool.acquire() as connection:
-                summary = await connection.fetchrow(self.SUMMARY, contact_id, agent)
-                through = summary["through_id"] if summary else 0
-                rows = await connection.fetch(self.ENTRIES, contact_id, agent, through, turn_id)
+            rows = await self._pool.fetch(self.REMEMBERED, contact_id, agent, turn_id)
         entries = [
-            Entry(row["heard"], row["said"], human=row["human"], id=row["id"])
-            for row in reversed(rows)
+            Entry(row["heard"], row["said"], human=row["kind"] == "human", id=row["id"])
+            for row in sorted(rows, key=lambda row: row["id"])
+            if row["kind"] != "summary"
         ]
-        return Memory(summary=summary["said"] if summary else None, entries=entries)
+        summary = next((row["said"] for row in rows if row["kind"] == "summary"), None)
+        return Memory(summary=summary, entries=entries)
 
     BEGIN: Final = """
         select session_id, refusal from waemitter.begin_agent_session(agent => $1, variant => $2, model => $3, contact_id => $4,
@@ -107,48 +107,44 @@ class AgentStore:
             return bool(await self._pool.fetchval(self.REVIEWS, contact_id))
 
     END: Final = """
+        with remembered as (
+          insert into waemitter.agent_contexts (contact_id, agent, kind, turn_id, heard, said)
+          select $12, s.agent, 'turn', $13, $14, $15 from waemitter.agent_sessions s where s.id = $1 and $2 = 'answered'
+          on conflict (contact_id, agent, turn_id) where turn_id is not null
+          do update set heard = excluded.heard, said = excluded.said),
+        summarised as (
+          insert into waemitter.agent_contexts (contact_id, agent, kind, said, through_id)
+          select $12, s.agent, 'summary', $16, $17 from waemitter.agent_sessions s where s.id = $1 and $16::text is not null
+          on conflict (contact_id, agent) where kind = 'summary'
+          do update set said = excluded.said, through_id = excluded.through_id)
         select waemitter.end_agent_session(session_id => $1, outcome => $2, calls => $3, input_tokens => $4,
-          output_tokens => $5, cost => $6, took => $7, review => $8, handover => $9, error => $10)
-    """
-    REMEMBER: Final = """
-        insert into waemitter.agent_contexts (contact_id, agent, kind, turn_id, heard, said)
-        select $1, s.agent, 'turn', $3, $4, $5 from waemitter.agent_sessions s where s.id = $2
-        on conflict (contact_id, agent, turn_id) where turn_id is not null
-        do update set heard = excluded.heard, said = excluded.said
-    """
-    SUMMARISE: Final = """
-        insert into waemitter.agent_contexts (contact_id, agent, kind, said, through_id)
-        select $1, s.agent, 'summary', $3, $4 from waemitter.agent_sessions s where s.id = $2
-        on conflict (contact_id, agent) where kind = 'summary'
-        do update set said = excluded.said, through_id = excluded.through_id
+          output_tokens => $5, cost => $6, took => $7, review => $8, handover => $9, error => $10, tool_calls => $11)
     """
 
     async def end(self, turn: Turn, ended: Ended, *, took: float) -> None:
         """Close the session: the tokens used replace those reserved, and what was said is remembered."""
-        bill, contact = ended.bill, turn.contact.id
-        cost = ended.variant.cost(bill.input_tokens, bill.output_tokens)
+        bill, (summary, through) = ended.bill, ended.summary or (None, None)
         with outages():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(
-                    self.END,
-                    ended.session,
-                    ended.outcome,
-                    bill.calls,
-                    bill.input_tokens,
-                    bill.output_tokens,
-                    cost,
-                    datetime.timedelta(seconds=took),
-                    bill.reviewed,
-                    ended.handover,
-                    ended.error,
-                )
-                if ended.outcome == "answered":
-                    await connection.execute(
-                        self.REMEMBER, contact, ended.session, turn.turn_id, ended.heard, ended.said
-                    )
-                if ended.summary is not None:
-                    text, through = ended.summary
-                    await connection.execute(self.SUMMARISE, contact, ended.session, text, through)
+            await self._pool.execute(
+                self.END,
+                ended.session,
+                ended.outcome,
+                bill.calls,
+                bill.input_tokens,
+                bill.output_tokens,
+                ended.variant.cost(bill.input_tokens, bill.output_tokens),
+                datetime.timedelta(seconds=took),
+                bill.reviewed,
+                ended.handover,
+                ended.error,
+                bill.tool_calls,
+                turn.contact.id,
+                turn.turn_id,
+                ended.heard,
+                ended.said,
+                summary,
+                through,
+            )
 
     COMPARE: Final = """
         select variant, sessions, turns, replied, reply_rate, handover_rate, failure_rate, avg_latency_ms, p95_latency_ms,
