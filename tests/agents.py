@@ -20,6 +20,7 @@ from waemitter.turns.agents import agent as agent_module
 from waemitter.turns.agents.agent import Agent
 from waemitter.turns.agents.compatible import connected
 from waemitter.turns.agents.handler import AgentHandler
+from waemitter.turns.agents.pictures import Pictures
 from waemitter.turns.agents.spec import Spec, Variant
 from waemitter.turns.agents.store import AgentStore
 from waemitter.turns.agents.toolbox import Toolbox
@@ -107,7 +108,9 @@ async def customer(connection: Connection, wa_id: str = "14155550123") -> tuple[
 
 
 @asynccontextmanager
-async def scene(dsn: str, agent_spec: Spec | None = None, **options: Any) -> AsyncIterator[Scene]:
+async def scene(
+    dsn: str, agent_spec: Spec | None = None, *, pictures: Pictures | None = None, **options: Any
+) -> AsyncIterator[Scene]:
     connection = await asyncpg.connect(dsn)
     try:
         contact_id, conversation_id = await customer(connection)
@@ -140,7 +143,13 @@ async def scene(dsn: str, agent_spec: Spec | None = None, **options: Any) -> Asy
                     else None,
                 )
                 store = AgentStore(pool)
-                handler = AgentHandler(agent, store, observer=observed.events, clock=time.monotonic)
+                handler = AgentHandler(
+                    agent,
+                    store,
+                    observer=observed.events,
+                    clock=time.monotonic,
+                    pictures=pictures,
+                )
                 yield Scene(
                     handler, store, simulator, observed, connection, contact_id, conversation_id
                 )

@@ -180,6 +180,9 @@ class FullDisk:
         del file, key, mime_type
         raise OSError(28, "No space left on device")
 
+    async def read(self, path: str) -> bytes:
+        raise FileNotFoundError(path)
+
     async def remove(self, path: str) -> None: ...
 
 

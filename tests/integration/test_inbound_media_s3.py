@@ -31,6 +31,8 @@ class S3:
         self.signed.add(request.headers.get("Authorization", "").partition("/")[0])
         if self.refuse:
             return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
+        if request.method == "GET":
+            return self._read(request.path)
         body = await request.read()
         path, query = request.path, request.query
         if "delete" in query:
@@ -50,6 +52,12 @@ class S3:
         else:
             self.objects[path] = (request.content_type, body)
         return web.Response(headers={"ETag": '"1"'})
+
+    def _read(self, path: str) -> web.Response:
+        if path not in self.objects:
+            return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
+        modified = {"ETag": '"1"', "Last-Modified": "Wed, 01 Jul 2026 09:30:00 GMT"}
+        return web.Response(body=self.objects[path][1], headers=modified)
 
 
 @pytest.fixture
@@ -87,6 +95,10 @@ async def test_a_file_is_put_with_its_type_and_removed(
     assert address == f"s3://files/{path}"
     assert s3.bucket.objects == {f"/files/{path}": ("image/jpeg", b"picture")}
     assert s3.bucket.signed == {"AWS4-HMAC-SHA256 Credential=KEY"}
+    assert await shelf.read(address) == b"picture"
+    for strange in ("s3://another/x", "/media/2026-07-01/x.jpg", f"s3://files/{prefix}gone"):
+        with pytest.raises(FileNotFoundError, match=f"^{strange}$"):
+            await shelf.read(strange)
     await shelf.remove("s3://another/x")
     await shelf.remove("/media/2026-07-01/x.jpg")
     assert len(s3.bucket.objects) == 1
@@ -125,7 +137,7 @@ def test_the_settings_lead_to_the_bucket(monkeypatch: pytest.MonkeyPatch) -> Non
         "AWS_REGION": "eu-west-1",
     }
     settings = load(environ=environ, config=None).settings
-    assert isinstance(media._bucket(settings), Bucket)
+    assert isinstance(media.shelf_of(settings), Bucket)
     monkeypatch.setitem(__import__("sys").modules, "waemitter.inbox.media.s3", None)
     with pytest.raises(UsageError, match=r"waemitter\[s3\]"):
-        media._bucket(settings)
+        media.shelf_of(settings)

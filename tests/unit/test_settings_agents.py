@@ -72,6 +72,10 @@ def test_a_tool_has_its_schema_and_its_secret_from_files_or_the_environment(
         (LEAST + "system_prompt_file = 'p.md'\n", "system_prompt and system_prompt_file are both"),
         (LEAST + "timeout = '5m'\n", "agents.a.timeout must be less than inbox.lock_lease (2m)"),
         (
+            LEAST + "images = true\n",
+            "agents.a.images needs a place where files are kept: media.directory or media.s3_bucket",
+        ),
+        (
             LEAST + "timeout = '61s'\n",
             "agents.a.timeout must be less than turns.timeout (1m)",
         ),

@@ -18,6 +18,7 @@ from waemitter.turns.agents.agent import Agent
 from waemitter.turns.agents.agent import Observer as AgentObserver
 from waemitter.turns.agents.compatible import connected
 from waemitter.turns.agents.handler import AgentHandler, Observer
+from waemitter.turns.agents.pictures import Pictures, Shelf
 from waemitter.turns.agents.spec import Review, Spec, Tool, Variant
 from waemitter.turns.agents.store import AgentStore
 from waemitter.turns.agents.toolbox import Toolbox
@@ -104,8 +105,9 @@ async def agent_handlers(
     session: aiohttp.ClientSession,
     circuits: Circuits,
     observer: Observer,
+    shelf: Shelf | None,
 ) -> AsyncIterator[Mapping[str, AgentHandler]]:
-    """Open a handler for each agent, by its name. Raises UsageError as open_agent does."""
+    """Open a handler for each agent, by its name; `shelf`: where images are. Raises UsageError as open_agent does."""
     store = AgentStore(pool)
     async with AsyncExitStack() as clients:
         handlers = {}
@@ -114,6 +116,10 @@ async def agent_handlers(
                 open_agent(each, circuits=circuits, observer=observer, session=session)
             )
             handlers[each.name] = AgentHandler(
-                agent, store, observer=observer, clock=time.monotonic
+                agent,
+                store,
+                observer=observer,
+                clock=time.monotonic,
+                pictures=Pictures(shelf) if shelf and each.table.images else None,
             )
         yield handlers

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+import aiohttp
 from prometheus_client import CollectorRegistry
 
 from waemitter.daemon.jobs import Jobs
-from waemitter.daemon.media import inbound_media
+from waemitter.daemon.media import inbound_media, shelf_of
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
 from waemitter.daemon.serving import Receiver
@@ -85,7 +86,12 @@ async def _agents(
     from waemitter.daemon.agents import agent_handlers  # noqa: PLC0415 a tenth of a start is spared
 
     async with agent_handlers(
-        settings.agents, pool=pool, session=session, circuits=circuits, observer=events
+        settings.agents,
+        pool=pool,
+        session=session,
+        circuits=circuits,
+        observer=events,
+        shelf=shelf_of(settings) if settings.media.kept else None,
     ) as agents:
         yield agents
 

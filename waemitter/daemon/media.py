@@ -31,9 +31,8 @@ class InboundMedia:
         self._store = InboundMediaStore(shared.pool, first_retry=timedelta(seconds=first_retry))
         self._bell = Bell()  # rung by the splitter; what another daemon left is found by the sweep
         self.wishes = Wishes(self._store, wanted=self._bell.ring)
-        directory = shared.settings.media.directory
-        self._directory = None if directory is None else Directory(directory)
-        self._shelf: Shelf = self._directory or _bucket(shared.settings)
+        self._shelf = shelf_of(shared.settings)
+        self._directory = self._shelf if isinstance(self._shelf, Directory) else None
         self._staging = self._directory.staging if self._directory else Path(tempfile.gettempdir())
         self.files = Attachments(
             self._store,
@@ -89,12 +88,13 @@ class InboundMedia:
 
 def inbound_media(shared: Shared) -> InboundMedia | None:
     """None: there is no place to keep files."""
-    media = shared.settings.media
-    wanted = media.directory is not None or media.s3_bucket is not None
-    return InboundMedia(shared) if wanted else None
+    return InboundMedia(shared) if shared.settings.media.kept else None
 
 
-def _bucket(settings: Settings) -> Shelf:
+def shelf_of(settings: Settings) -> Shelf:
+    """Where files are kept. Raises UsageError when that needs a package that is not installed."""
+    if settings.media.directory is not None:
+        return Directory(settings.media.directory)
     try:
         from waemitter.inbox.media.s3 import Bucket  # noqa: PLC0415  an extra, which not everybody installs
     except ImportError as error:

@@ -171,7 +171,10 @@ def _contradictions(where: str, table: AgentTable, settings: Settings) -> list[s
         "inbox.lock_lease": settings.inbox.lock_lease,
         "turns.timeout": settings.turns.timeout,
     }
+    blind = table.images and not settings.media.kept
     return [
+        f"{where}.images needs a place where files are kept: media.directory or media.s3_bucket"
+    ] * blind + [
         f"{where}.timeout must be less than {name} ({format_duration(longest)})"
         for name, longest in waiting.items()
         if table.timeout >= longest

@@ -154,6 +154,11 @@ class MediaSettings(Group):
         30 * 86_400.0, "How long they are kept; at least two days.", ge=2 * 86_400.0
     )
 
+    @property
+    def kept(self) -> bool:
+        """Whether there is a place for them."""
+        return self.directory is not None or self.s3_bucket is not None
+
 
 class TurnsSettings(Group):
     forward_timeout: Duration = setting(

@@ -57,6 +57,17 @@ class Bucket:
             raise _failed("write", error) from error
         return self._root + name
 
+    async def read(self, path: str) -> bytes:
+        if not path.startswith(self._root + self._prefix):
+            raise FileNotFoundError(path)
+        try:
+            found = await obstore.get_async(self._store, path.removeprefix(self._root))
+            return bytes(await found.bytes_async())
+        except FileNotFoundError:
+            raise FileNotFoundError(path) from None
+        except BaseError as error:
+            raise _failed("read", error) from error
+
     async def remove(self, path: str) -> None:
         if not path.startswith(self._root + self._prefix):
             return

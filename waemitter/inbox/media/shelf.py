@@ -22,6 +22,10 @@ class Shelf(Protocol):
         """
         ...
 
+    async def read(self, path: str) -> bytes:
+        """Read what `keep` gave. Raises OSError, of what is not its own too."""
+        ...
+
     async def remove(self, path: str) -> None:
         """Remove what `keep` gave; what is gone already, or is not its own, is left alone. Raises OSError."""
         ...
@@ -53,10 +57,17 @@ class Directory:
         await asyncio.to_thread(_move, file, target)
         return str(target)
 
+    async def read(self, path: str) -> bytes:
+        if not self._holds(Path(path)):
+            raise FileNotFoundError(path)
+        return await asyncio.to_thread(Path(path).read_bytes)
+
     async def remove(self, path: str) -> None:
-        target = Path(path)
-        if target.parent.parent == self._root and ".." not in target.parts:
+        if self._holds(target := Path(path)):
             await asyncio.to_thread(_remove, target)
+
+    def _holds(self, target: Path) -> bool:
+        return target.parent.parent == self._root and ".." not in target.parts
 
 
 def _move(file: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ from waemitter.turns.agents.agent import Agent, Unanswered
 from waemitter.turns.agents.agent import Observer as AgentObserver
 from waemitter.turns.agents.context import Memory, said
 from waemitter.turns.agents.formatting import split, whatsapp
+from waemitter.turns.agents.pictures import Pictures
 from waemitter.turns.agents.spec import Spec, Variant
 from waemitter.turns.agents.store import AgentStore, Ended, Refusal
 from waemitter.turns.agents.toolbox import errand_of
@@ -40,13 +41,21 @@ class AgentHandler:
     """The handler `agent` of one agent. `clock` in seconds, monotonic."""
 
     def __init__(
-        self, agent: Agent, store: AgentStore, *, observer: Observer, clock: Callable[[], float]
+        self,
+        agent: Agent,
+        store: AgentStore,
+        *,
+        observer: Observer,
+        clock: Callable[[], float],
+        pictures: Pictures | None = None,
     ) -> None:
+        """`pictures`: the images of customers, for a model that can see."""
         self._agent = agent
         self._spec: Spec = agent.spec
         self._store = store
         self._observer = observer
         self._clock = clock
+        self._pictures = pictures
 
     async def handle(self, turn: Turn) -> Answer:
         """Raises HandlerFailed, to be tried again, when there is neither a reply nor a fallback."""
@@ -60,11 +69,12 @@ class AgentHandler:
         variant = variant_of(spec, turn.contact.id)
         memory = await self._store.load(spec.name, turn.contact.id, turn_id=turn.turn_id)
         heard = said(turn.messages) or turn.text
+        images = await self._pictures.of(turn.messages) if self._pictures is not None else []
         session, refusal = await self._store.begin(
             turn,
             agent=spec.name,
             variant=variant,
-            estimate=self._agent.estimate(variant, memory, heard),
+            estimate=self._agent.estimate(variant, memory, heard, images),
             per_day=spec.tokens_per_day,
             per_contact=spec.tokens_per_contact,
         )
@@ -73,7 +83,7 @@ class AgentHandler:
                 agent=spec.name, conversation_id=turn.conversation_id, budget=refusal
             )
             return Answer(messages=texts(spec.refusal_text or REFUSAL))
-        ended = Ended(session=session, variant=variant, heard=heard)
+        ended = Ended(session=session, variant=variant, heard=heard, images=images)
         try:
             return await self._answer(turn, memory, ended, began)
         except Unanswered as failure:
@@ -85,7 +95,12 @@ class AgentHandler:
     async def _answer(self, turn: Turn, memory: Memory, ended: Ended, began: float) -> Answer:
         spec, deadline = self._spec, began + self._spec.timeout
         prepared = await self._agent.prepare(
-            ended.variant, memory, ended.heard, bill=ended.bill, deadline=deadline
+            ended.variant,
+            memory,
+            ended.heard,
+            bill=ended.bill,
+            deadline=deadline,
+            images=ended.images,
         )
         ended.summary = prepared.summary
         review = spec.review is not None and await self._store.reviews(turn.contact.id)

@@ -26,6 +26,7 @@ class Ended:
     session: int
     variant: Variant
     heard: str
+    images: Sequence[str] = ()
     outcome: Outcome = "lost"
     bill: Bill = field(default_factory=Bill)
     said: str | None = None
