@@ -549,7 +549,7 @@ create table if not exists waemitter.contacts (
   channel    text not null,
   wa_id      text,    -- the phone number in digits, as Meta spells it
   user_id    text,
-  group_id   text,
+  group_id   text,    -- or the id of the business account itself: what Meta tells of it is a turn too, when a route asks for it
   phone      text generated always as ('+' || wa_id) stored,
   name       text,
   username   text,
@@ -618,7 +618,8 @@ create table if not exists waemitter.inbound_messages (
   webhook_id          bigint,          -- the row of webhook_logs that brought it
   created_at          timestamptz not null default clock_timestamp()
 );
-create index if not exists inbound_messages_conversations on waemitter.inbound_messages (conversation_id, id);
+create index if not exists inbound_messages_conversations on waemitter.inbound_messages
+  (conversation_id, (coalesce(sent_at, created_at)), id);
 create index if not exists inbound_messages_wamids on waemitter.inbound_messages (whatsapp_message_id);
 
 -- Files that customers sent: fetched from Meta, which keeps them for seven days, when a place to keep them is set. `pending` until
@@ -697,6 +698,7 @@ create table if not exists waemitter.message_buffer (
   correlation_id    text not null default gen_random_uuid()::text,
   route             text,
   outcome           text,         -- how it ended: answered, silent, human, failed
+  field             text,         -- it is no window: a webhook told this, and a route asks for it
   created_at        timestamptz not null default clock_timestamp(),
   processed_at      timestamptz
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
@@ -3270,6 +3272,50 @@ begin
   return v_id;
 end $$;
 
+-- Messages of the past, in the conversations that they belong to: they open no window, and nobody answers them. One that is known
+-- already stays as it is, but for a file that was only announced. How many are new; none when no channel has that number.
+create or replace function waemitter.import_history(
+  number text, wamids text[], wa_ids text[], user_ids text[], types text[], times timestamptz[], from_us boolean[], payloads text[]
+) returns integer language plpgsql set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_variable
+declare
+  r record; v_channel text; v_conversation bigint; v_count integer;
+  v_wa_ids text[] := '{}'; v_user_ids text[] := '{}'; v_conversations bigint[] := '{}';
+begin
+  select c.name into v_channel from waemitter.channels c
+    where c.phone_number_id = number and c.kind = 'whatsapp' order by c.name limit 1;
+  if v_channel is null then return 0; end if;
+  for r in
+    select t.wa_id, t.user_id, min(t.at) as at from unnest(wa_ids, user_ids, times) as t (wa_id, user_id, at)
+    group by 1, 2 order by coalesce(t.wa_id, t.user_id)
+  loop
+    insert into waemitter.conversations as v (channel, contact_id)
+      values (v_channel, waemitter.contact_of(v_channel, r.wa_id, r.user_id, at => r.at))
+      on conflict (channel, contact_id) do update set updated_at = v.updated_at returning v.id into v_conversation;
+    v_wa_ids := v_wa_ids || r.wa_id; v_user_ids := v_user_ids || r.user_id; v_conversations := v_conversations || v_conversation;
+  end loop;
+  with given as materialized (
+    select distinct on (p.conversation_id, g.wamid) p.conversation_id, g.*
+    from unnest(wamids, wa_ids, user_ids, types, times, from_us, payloads) with ordinality
+      as g (wamid, wa_id, user_id, type, at, from_us, payload, n)
+    join unnest(v_wa_ids, v_user_ids, v_conversations) as p (wa_id, user_id, conversation_id)
+      on coalesce(p.wa_id, p.user_id) = coalesce(g.wa_id, g.user_id)
+    order by p.conversation_id, g.wamid, g.type = 'media_placeholder', g.n),
+  arrived as (
+    update waemitter.inbound_messages m set message_type = g.type, payload = g.payload::jsonb
+    from given g
+    where m.whatsapp_message_id = g.wamid and m.conversation_id = g.conversation_id
+      and m.message_type = 'media_placeholder' and g.type <> 'media_placeholder'),
+  kept as (
+    insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, from_us)
+    select g.conversation_id, g.wamid, g.type, g.payload::jsonb, g.at, g.from_us from given g
+    where not exists (select from waemitter.inbound_messages m
+                      where m.whatsapp_message_id = g.wamid and m.conversation_id = g.conversation_id)
+    order by g.at nulls first, g.n returning 1)
+  select count(*) into v_count from kept;
+  return v_count;
+end $$;
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Turns.
 
@@ -3419,6 +3465,53 @@ begin
   end loop;
   perform set_config('waemitter.quiet', '', true);
   if v_ring then notify waemitter_buffer; end if;
+end $$;
+
+-- What webhooks tell beside messages, each a turn of its own at once: in the conversation of the person or the group whom it
+-- concerns, else in that of the account (or the number). An open window stays as it is, and comes first. A `key` that is known
+-- gives nothing, nor does a number or an account of no channel. `times` in seconds since 1970.
+create or replace function waemitter.offer_changes(
+  numbers text[], accounts text[], keys text[], fields text[], wa_ids text[], user_ids text[], group_ids text[], names text[],
+  times float8[], payloads text[]
+) returns table (message_id bigint, conversation_id bigint, buffer_id bigint, result text) language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+#variable_conflict use_column
+declare r record; v_contact bigint; v_now timestamptz := clock_timestamp(); v_rang boolean := false;
+begin
+  perform set_config('waemitter.quiet', 'on', true);
+  for r in
+    select g.*, to_timestamp(g.seconds) as at, coalesce(
+        (select c.name from waemitter.channels c
+         where c.phone_number_id = g.number and c.kind = 'whatsapp' order by c.name limit 1),
+        (select a from waemitter.channels_of(g.account) a order by a limit 1)) as channel
+    from unnest(numbers, accounts, keys, fields, wa_ids, user_ids, group_ids, names, times, payloads) with ordinality
+      as g (number, account, key, field, wa_id, user_id, group_id, name, seconds, payload, n)
+    order by coalesce(g.wa_id, g.user_id, g.group_id, g.account, g.number), g.n
+  loop
+    continue when r.channel is null or coalesce(r.wa_id, r.user_id, r.group_id, r.account, r.number) is null;
+    if r.key is not null then
+      insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, scope)
+        values (r.key, r.field, coalesce(r.number, r.account)) on conflict do nothing;
+      continue when not found;
+    end if;
+    v_contact := waemitter.contact_of(r.channel, r.wa_id, r.user_id,
+      case when r.wa_id is null and r.user_id is null then coalesce(r.group_id, r.account, r.number) end, r.name, at => r.at);
+    insert into waemitter.conversations as v (channel, contact_id) values (r.channel, v_contact)
+      on conflict (channel, contact_id) do update set updated_at = v_now returning v.id into conversation_id;
+    insert into waemitter.inbound_messages as m (conversation_id, whatsapp_message_id, message_type, payload, sent_at)
+      values (conversation_id, r.payload::jsonb ->> 'id', r.field, r.payload::jsonb, r.at) returning m.id into message_id;
+    insert into waemitter.message_buffer as b
+      (conversation_id, status, message_count, buffer_start_time, closes_at, oldest_at, closed_at, flush_reason, field)
+      values (conversation_id, 'processing', 1, v_now, v_now, v_now, v_now, 'at_once', r.field) returning b.id into buffer_id;
+    insert into waemitter.buffer_processing_jobs (buffer_id) values (buffer_id);
+    insert into waemitter.buffered_messages (buffer_id, whatsapp_message_id, message_type, payload, sent_at, inbound_id)
+      values (buffer_id, r.payload::jsonb ->> 'id', r.field, r.payload::jsonb, r.at, message_id);
+    result := 'opened';
+    v_rang := true;
+    return next;
+  end loop;
+  perform set_config('waemitter.quiet', '', true);
+  if v_rang then notify waemitter_buffer; end if;
 end $$;
 
 -- Buffers of a conversation that were due while it was at work are due again. The caller holds the conversation.
@@ -3695,9 +3788,9 @@ begin
   select * into b from waemitter.message_buffer x where x.id = turn_id;
   v_outcome := case when v.takeover_until > clock_timestamp() then 'human'
                     when jsonb_array_length(replies) > 0 then 'answered' else 'silent' end;
-  if discard and v_outcome <> 'human' and b.superseded < most_superseded then
+  if discard and v_outcome <> 'human' and b.field is null and b.superseded < most_superseded then
     select array_agg(x.id order by x.id) into v_later from waemitter.message_buffer x
-      where x.conversation_id = v_id and x.id > turn_id and x.closes_at is not null;
+      where x.conversation_id = v_id and x.id > turn_id and x.closes_at is not null and x.field is null;
     if v_later is not null then
       perform waemitter.merge_turns(turn_id, v_later);
       perform waemitter.let_go(v_id, null, 'more was written meanwhile', b.correlation_id);
@@ -3705,6 +3798,10 @@ begin
       notify waemitter_buffer;
       return 'superseded';
     end if;
+  end if;
+  if v_outcome = 'answered' and coalesce(c.phone, c.user_id) is null then
+    raise exception 'there is nobody to reply to: this turn concerns a group or an account'
+      using errcode = 'invalid_parameter_value';
   end if;
   if v_outcome <> 'human' then
     insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)

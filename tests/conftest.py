@@ -15,10 +15,15 @@ from typing import Final
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import chosen_postgres, copied, postgres_of, scratch
 from waemitter.db import schema
 from waemitter.db.embedded import EmbeddedPostgres
+
+# A busy machine is no fault of a property: no test depends on speed.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 TEMPLATE: Final = "waemitter"
 """The database with the schema: cloned for each test, and used as it is in a test's own server."""

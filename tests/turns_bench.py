@@ -17,7 +17,7 @@ from waemitter.inbox.windows import Window
 from waemitter.runtime.doorbell import Bell
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Stop
-from waemitter.turns.routing import Decision, Facts, Flags, RoutedWindows, Supersede
+from waemitter.turns.routing import Decision, Facts, Flags, RoutedWindows, Router, Supersede
 from waemitter.turns.store import TurnStore
 from waemitter.turns.turn import Answer, Session, Turn
 from waemitter.turns.worker import Policy, Worker
@@ -144,11 +144,11 @@ def gathering(bench: Bench, script: Script) -> None:
     )
 
 
-def worker_of(bench: Bench, script: Script, **policy: Any) -> Worker:
+def worker_of(bench: Bench, script: Script | Router, **policy: Any) -> Worker:
     return Worker(
         TurnStore(bench.pool),
         script,
-        courtesies={"default": script},
+        courtesies={"default": script} if isinstance(script, Script) else {},
         events=bench.observed.events,
         policy=Policy(**policy),
         clock=lambda: 0.0,

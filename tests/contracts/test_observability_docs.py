@@ -87,6 +87,7 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "account_alert": lambda e: e.account_alert(word="ACCOUNT_VIOLATION SCAM", severity="WARNING"),
     "opt_out_heard": lambda e: e.opt_out_heard(channel="default", wish="stop", scope="all"),
     "colleague_wrote": lambda e: e.colleague_wrote(conversation_id=7, message_type="text"),
+    "history_imported": lambda e: e.history_imported(messages=212, word="phase 0, 55 %"),
     "field_heard": lambda e: e.field_heard(kind="call", word=None),
     "outbox_sampled": lambda e: e.outbox_sampled(
         channel="default", messages={"queued": 12}, oldest_due_age=0.25, tokens=1, paused=None

@@ -78,3 +78,18 @@ def test_what_is_no_contact_is_refused():
 
     assert code == 1
     assert "neither a phone number" in output
+
+
+def test_a_change_takes_only_a_route_that_asks_for_its_field():
+    table = DOCS.split("### Calls", 1)[1].split("```toml\n", 1)[1].split("```", 1)[0]
+    Path("waemitter.toml").write_text(EXAMPLE + table)
+
+    assert told("--field", "calls", "--event", "missed") == {
+        "route": "missed calls",
+        "variant": "reply",
+        "handler": "reply",
+        "answers": "reply",
+        "reason": "Meta told of calls, missed.",
+    }
+    assert told("--field", "calls", "--event", "connect", "--service", "rides")["route"] is None
+    assert told("calls")["route"] == "fallback"

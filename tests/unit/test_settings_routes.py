@@ -39,7 +39,7 @@ ALL = "fallback = true\n"
         (
             f"{ONE}{REPLY}",
             (
-                "route 'one' takes no turn: add keywords, prefix, contains, regex, types, referral, contacts or percent, "
+                "route 'one' takes no turn: add keywords, prefix, contains, regex, types, referral, field, contacts or percent, "
                 "or fallback = true"
             ),
         ),
@@ -62,6 +62,25 @@ ALL = "fallback = true\n"
         (
             f"{ONE}{REPLY}{ALL}types = 'text'",
             "route 'one' is a fallback, which takes every message: remove what it asks of them",
+        ),
+        (
+            f"{ONE}{REPLY}event = 'missed'\npercent = 1",
+            "route 'one' asks for an event of no field: add field",
+        ),
+        (
+            f"{ONE}{REPLY}field = 'calls'\nkeywords = 'a'",
+            (
+                "route 'one' has a field, whose changes have no words: remove keywords, prefix, contains, regex, types and "
+                "referral"
+            ),
+        ),
+        (
+            f"{ONE}{REPLY}field = 'messages'",
+            "route 'one' asks for the field messages: what customers write needs none, remove it",
+        ),
+        (
+            f"{ONE}{REPLY}field = 'calls'\nbuffer = {{ mode = 'off' }}",
+            "route 'one' has a field: a change waits for no window and ends no session, remove buffer and ends_session",
         ),
         (
             f"{ONE}{REPLY}{ALL}ends_session = true\nservice = 'x'",

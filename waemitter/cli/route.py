@@ -21,7 +21,7 @@ def route() -> None:
 
 
 @app.command("test")
-def try_route(
+def try_route(  # noqa: PLR0913 an option each
     text: Annotated[str, typer.Argument(help="What the customer writes.")] = "",
     *,
     contact: Annotated[
@@ -34,6 +34,12 @@ def try_route(
     referral: Annotated[
         bool, typer.Option("--referral", help="The message comes from an advertisement.")
     ] = False,
+    field: Annotated[
+        str | None, typer.Option("--field", help="A webhook field, in place of a message.")
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option("--event", help="What the field tells, as `missed`.")
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +50,11 @@ def try_route(
             raise UsageError("there are no routes: write [[routes]] into waemitter.toml")
         choice = choose(
             [each.route(settings.inbox.window) for each in settings.routes],
-            messages=[_message(text, kind, referral=referral)],
+            messages=[
+                {"type": field, "field": field, "event": event}
+                if field
+                else _message(text, kind, referral=referral)
+            ],
             person=_person(contact),
             service=service,
         )

@@ -40,6 +40,7 @@ class Turns:
             rate=settings.turns.contact_rate,
             session_ttl=settings.sessions.ttl,
             enhanced=settings.turns.flag,
+            fields=router.fields,
             command=lambda message: words.hear(message) is not None,
         )
         self.worker = Worker(

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from waemitter.inbox.failures import Failures
+from waemitter.inbox.fields.offering import Offer, offer_of_status, offers_of
+from waemitter.inbox.fields.past import HISTORY, as_history
 from waemitter.inbox.gathering.gatherer import Gatherer
 from waemitter.inbox.items import (
     FROM_NOBODY,
@@ -132,15 +134,12 @@ class Effects:
         live: list[Found] = []
         nobodys: list[Found] = []
         for each in found:
-            message = each.item
-            if not isinstance(message, Message):
+            if not isinstance(each.item, Message) or each.item.field == HISTORY:
                 continue
-            if message.field != LIVE:
-                outcome.kinds["change"] += 1  # in the journal, for whoever asks for the history
-            elif unusable(message):
-                nobodys.append(each)
+            if each.item.field != LIVE:
+                outcome.kinds["change"] += 1  # it stays in the journal
             else:
-                live.append(each)
+                (nobodys if unusable(each.item) else live).append(each)
         for some in up_to_each_succession(live):
             results = await self._store.receive(connection, [inbound(each) for each in some])
             for received in results:
@@ -195,6 +194,8 @@ class Effects:
                     changes.append(each.item)
                 else:
                     outcome.kinds["other"] += 1
+            elif isinstance(each.item, Message) and each.item.field == HISTORY:
+                changes.append(as_history(each.item))
         await self._put_aside(connection, malformed, outcome)
         keys = [
             Key(
@@ -211,6 +212,19 @@ class Effects:
             if handle := self._fields.get(changes[place].field):
                 tell = await handle(connection, changes[place])
                 outcome.tell += [tell] if tell else []
+        offers = [offer for n in fresh for offer in offers_of(changes[n], keys[n].id)]
+        statuses = (each.item for each in found if isinstance(each.item, Status))
+        await self._offer(
+            connection, [*offers, *filter(None, map(offer_of_status, statuses))], outcome
+        )
+
+    async def _offer(
+        self, connection: Connection, offers: Sequence[Offer], outcome: Outcome
+    ) -> None:
+        """Routes may ask for what Meta tells beside messages."""
+        if self._gatherer is not None and offers:
+            tell = await self._gatherer.offer(connection, offers)
+            outcome.tell += [tell] if tell else []
 
     async def _follow_statuses(
         self, connection: Connection, found: Sequence[Found], outcome: Outcome

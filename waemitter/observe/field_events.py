@@ -102,6 +102,15 @@ class FieldEvents:
             msg="A colleague wrote on the phone: the conversation is a human's",
         )
 
+    def history_imported(self, *, messages: int, word: str | None) -> None:
+        """`word`: how far Meta has come, by its own words."""
+        self._log.info(
+            "HISTORY_IMPORTED",
+            messages=messages,
+            word=word,
+            msg="What was written before this number came here is kept; nobody answers it",
+        )
+
     def field_heard(self, *, kind: str, word: str | None) -> None:
         self._log.info(
             "WEBHOOK_FIELD_HEARD",

@@ -135,6 +135,14 @@ class RouteTable(HandlerOptions):
     referral: bool | None = setting(
         None, "`true`: messages that came from an advertisement; `false`: the others."
     )
+    field: _Words = setting(
+        (),
+        "What Meta tells beside messages: webhook fields as `calls`, `flows`, `account_update`; each is a turn of its own.",
+    )
+    event: _Words = setting(
+        (),
+        "Only such changes of the field, in lower case: `missed` (of calls), `disabled_update` …",
+    )
     contacts: _Contacts = setting((), "Only for these contacts.")
     percent: float | None = setting(
         None,
@@ -180,6 +188,8 @@ class RouteTable(HandlerOptions):
             referral=self.referral,
             contacts=frozenset(self.contacts),
             percent=self.percent,
+            fields=frozenset(self.field),
+            events=frozenset(each.strip().lower() for each in self.event),
         )
 
     def _patterns(self) -> Iterator[Pattern]:

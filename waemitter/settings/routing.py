@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from waemitter.errors import PayloadError
+from waemitter.inbox.fields.offering import NEVER
 from waemitter.settings.catalogue import ROUTE_ENTRIES, VARIANT_ENTRIES, did_you_mean
 from waemitter.settings.complaints import complaint
 from waemitter.settings.findings import Findings, Found
@@ -177,13 +178,31 @@ class RouteTables:
 
 def _about_conditions(table: RouteTable) -> Iterator[str]:
     conditions = table.conditions
+    yield from _about_fields(table)
     if table.fallback and conditions.about_messages:
         yield "is a fallback, which takes every message: remove what it asks of them"
     if not table.fallback and not conditions.about_messages and not conditions.about_contacts:
-        yield "takes no turn: add keywords, prefix, contains, regex, types, referral, contacts or percent, or fallback = true"
+        yield (
+            "takes no turn: add keywords, prefix, contains, regex, types, referral, field, contacts or percent, "
+            "or fallback = true"
+        )
     if table.ends_session and table.service:
         yield "has both ends_session and service: it cannot end what it begins"
     names = Counter(str(each.get("name", "")) for each in table.variants)
     for name, count in names.items():
         if name and count > 1:
             yield f"has {count} variants named {name!r}"
+
+
+def _about_fields(table: RouteTable) -> Iterator[str]:
+    conditions = table.conditions
+    if table.event and not table.field:
+        yield "asks for an event of no field: add field"
+    if not table.field:
+        return
+    if conditions.words or table.types or table.referral is not None:
+        yield "has a field, whose changes have no words: remove keywords, prefix, contains, regex, types and referral"
+    if NEVER & conditions.fields:
+        yield "asks for the field messages: what customers write needs none, remove it"
+    if table.ends_session or table.buffer is not None:
+        yield "has a field: a change waits for no window and ends no session, remove buffer and ends_session"

@@ -110,7 +110,8 @@ class Conditions:
 
     All that is asked of messages must hold for one and the same message of the turn, and the contact be among those it is for.
     `types`: Meta's message types. `referral`: whether the message came from an advertisement. `contacts` (digits, or user ids)
-    and `percent` say whom the route is for: who is listed, or falls within the percentage.
+    and `percent` say whom the route is for: who is listed, or falls within the percentage. `fields` and `events`: of webhooks
+    that tell of something else than messages; a route that states `fields` is for those alone, and no other route is.
     """
 
     words: Words = Words()
@@ -118,10 +119,12 @@ class Conditions:
     referral: bool | None = None
     contacts: frozenset[str] = frozenset()
     percent: float | None = None
+    fields: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
 
     @property
     def about_messages(self) -> bool:
-        return bool(self.words or self.types or self.referral is not None)
+        return bool(self.words or self.types or self.referral is not None or self.fields)
 
     @property
     def about_contacts(self) -> bool:
@@ -139,6 +142,9 @@ class Conditions:
 
     def match(self, message: Mapping[str, Any]) -> str | None:
         """Say what about the message matches; empty when nothing is asked of it, None when it does not match."""
+        field = field_of(message)
+        if field is not None or self.fields:
+            return self._match_field(field, message)
         reasons: list[str] = []
         if self.words:
             said = self.words.match(message)
@@ -159,6 +165,17 @@ class Conditions:
                 else "it comes from no advertisement"
             )
         return ", ".join(reasons)
+
+    def _match_field(self, field: str | None, message: Mapping[str, Any]) -> str | None:
+        event = _word(message.get("event"))
+        if field not in self.fields or (self.events and event not in self.events):
+            return None
+        return f"Meta told of {field}" + (f", {event}" if self.events else "")
+
+
+def field_of(message: Mapping[str, Any]) -> str | None:
+    """The webhook field that a turn tells of; None: somebody has written."""
+    return _word(message.get("field"))
 
 
 def _id_of(message: Mapping[str, Any]) -> str | None:

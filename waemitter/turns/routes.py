@@ -5,7 +5,8 @@
     3. the first route, from the top of the file, whose conditions hold
     4. the first fallback that is for this contact
 
-STOP and its kin never get here: the inbox has heard them.
+STOP and its kin never get here: the inbox has heard them. What Meta tells of something else than messages is a turn of its own:
+only routes that ask for its field are for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from typing_extensions import override
 
 from waemitter.inbox.windows import OFF, Window
-from waemitter.turns.conditions import Conditions, Person, person_of, share
+from waemitter.turns.conditions import Conditions, Person, field_of, person_of, share
 from waemitter.turns.routing import Decision, Facts, Flags, Router, Supersede
 from waemitter.turns.turn import Handler, Session
 
@@ -90,12 +91,12 @@ def _fitting(
     service: str | None,
 ) -> Iterator[tuple[Route, str]]:
     """Every route that fits, the best first, with its reason."""
-    admitted = [(r, who) for r in routes if (who := r.conditions.admit(r.name, person)) is not None]
+    admitted = _admitted(routes, messages, person)
     for route, who in admitted:
         if route.ends_session and route.conditions.words and (what := _matched(route, messages)):
             yield route, _sentence(what, who, "which ends any session")
     passed = ""
-    if service is not None:
+    if service is not None and not _told(messages):
         serving = [(route, who) for route, who in admitted if route.service == service]
         for route, who in serving:
             yield route, _sentence(f"the session is with the service '{service}'", who)
@@ -107,6 +108,24 @@ def _fitting(
     for route, who in admitted:
         if route.fallback:
             yield route, _sentence(passed, who, "no other route matches: it is the fallback")
+
+
+def _admitted(
+    routes: Sequence[Route], messages: Sequence[Mapping[str, Any]], person: Person
+) -> list[tuple[Route, str]]:
+    """The routes that are for this contact; of a change, those alone that ask for fields."""
+    told = _told(messages)
+    return [
+        (route, who)
+        for route in routes
+        if not told or route.conditions.fields
+        if (who := route.conditions.admit(route.name, person)) is not None
+    ]
+
+
+def _told(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether Meta tells of something, and nobody has written."""
+    return any(field_of(message) is not None for message in messages)
 
 
 def _matched(route: Route, messages: Sequence[Mapping[str, Any]]) -> str | None:
@@ -133,6 +152,7 @@ class Routes(Router):
     ) -> None:
         """`handlers`: by the names of the route and of the variant; `window`: for routes without one of their own."""
         self._routes = routes
+        self.fields: Final = frozenset[str]().union(*(each.conditions.fields for each in routes))
         self._handlers = handlers
         self._window = window
 

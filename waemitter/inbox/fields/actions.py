@@ -14,6 +14,7 @@ from waemitter.inbox.fields.effects import (
     Alert,
     Echo,
     Effect,
+    History,
     NumberJudged,
     Preference,
     TemplateChanged,
@@ -87,12 +88,16 @@ class FieldActions:
                 tells = await self._prefer(connection, change.phone_number_id, effect)
             case Echo():
                 tells = await self._take_over(connection, change.phone_number_id, effect)
-            case Alert():
-                alert = self._events.account_alert
-                tells = [partial(alert, word=effect.word, severity=effect.severity)]
-            case Told():
-                tells = [partial(self._events.field_heard, kind=effect.kind, word=effect.word)]
+            case History():
+                tells = await self._remember(connection, change.phone_number_id, effect)
+            case Alert() | Told():
+                tells = [self._merely_told(effect)]
         return tells
+
+    def _merely_told(self, effect: Alert | Told) -> Tell:
+        if isinstance(effect, Alert):
+            return partial(self._events.account_alert, word=effect.word, severity=effect.severity)
+        return partial(self._events.field_heard, kind=effect.kind, word=effect.word)
 
     async def _judge_number(
         self,
@@ -142,6 +147,12 @@ class FieldActions:
             return []
         tell = self._events.colleague_wrote
         return [partial(tell, conversation_id=conversation, message_type=effect.type)]
+
+    async def _remember(
+        self, connection: Connection, number: str | None, effect: History
+    ) -> list[Tell]:
+        count = await self._store.import_history(connection, number or "", effect.messages)
+        return [partial(self._events.history_imported, messages=count, word=effect.word)]
 
     async def _change_template(
         self,

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
+
+from waemitter.inbox.fields.past import Past
 
 Kind: TypeAlias = Literal[
     "template", "number", "account", "preference", "echo", "call", "history", "group", "other"
@@ -119,6 +121,15 @@ class Echo:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """Messages of the past, and how far Meta has come with them."""
+
+    messages: Sequence[Past]
+    word: str | None = None
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """Journalled and counted, and nothing else."""
 
@@ -136,5 +147,6 @@ Effect: TypeAlias = (
     | Alert
     | Preference
     | Echo
+    | History
     | Told
 )

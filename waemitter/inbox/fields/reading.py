@@ -18,6 +18,7 @@ from waemitter.inbox.fields.effects import (
     Alert,
     Echo,
     Effect,
+    History,
     Kind,
     NumberJudged,
     Preference,
@@ -25,6 +26,7 @@ from waemitter.inbox.fields.effects import (
     TemplateJudged,
     Told,
 )
+from waemitter.inbox.fields.past import past_of, progress_of
 from waemitter.whatsapp.webhooks import PRODUCT, FieldChange
 
 
@@ -216,6 +218,11 @@ def _echoes(_: str, value: dict[str, Any]) -> Sequence[Effect]:
     return effects
 
 
+def _history(_: str, value: dict[str, Any]) -> Sequence[Effect]:
+    messages = past_of(value)
+    return [History(messages, progress_of(value))] if messages else []
+
+
 def _merely_told(field: str, value: dict[str, Any]) -> Sequence[Effect]:
     return [Told(kind_of(field), _word(value, "event"))]
 
@@ -234,6 +241,7 @@ _READERS: Final[Mapping[str, Callable[[str, dict[str, Any]], Sequence[Effect]]]]
         "user_preferences": _preferences,
         "smb_message_echoes": _echoes,
         "message_echoes": _echoes,
+        "history": _history,
     }
 )
 

@@ -15,6 +15,7 @@ from waemitter.inbox.fields.effects import (
     Preference,
     TemplateChanged,
 )
+from waemitter.inbox.fields.past import Past
 from waemitter.inbox.optouts import Heard
 from waemitter.inbox.store import Connection
 from waemitter.whatsapp.numbers import Number
@@ -185,6 +186,19 @@ class FieldStore:
             takeover,
         )
         return conversation
+
+    IMPORT_HISTORY: Final = """
+        select waemitter.import_history(number => $1, wamids => $2, wa_ids => $3, user_ids => $4, types => $5, times => $6,
+                                        from_us => $7, payloads => $8)
+    """
+
+    async def import_history(
+        self, connection: Connection, number: str, messages: Sequence[Past]
+    ) -> int:
+        """Keep messages of the past in their conversations, each once; how many were not known."""
+        columns = [list(column) for column in zip(*messages, strict=True)]
+        count: int = await connection.fetchval(self.IMPORT_HISTORY, number, *columns)
+        return count
 
     HEAR_WISH: Final = """
         select waemitter.hear_wish(wish => $1, channel => $2, wa_id => $3, user_id => $4, wamid => $5, at => $6, reply => $7,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from waemitter.inbox.fields.offering import Offer
 from waemitter.inbox.gathering.store import Gathered, GatheringStore, Placed
 from waemitter.inbox.store import Connection
 from waemitter.inbox.windows import OFF, Window, Windows, complete, gathers
@@ -34,11 +35,12 @@ class Gatherer:
         session_ttl: float,
         enhanced: bool | None = None,
         command: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+        fields: frozenset[str] = frozenset(),
     ) -> None:
         """`rate`: messages of one conversation that are taken in a minute; `session_ttl` in seconds.
 
         `enhanced`: what the flag enhanced_processing is, None = as the database says. `command(message)`: true for words that
-        wait for nothing, as STOP does.
+        wait for nothing, as STOP does. `fields`: the webhook fields that some route asks for.
         """
         self._store = GatheringStore()
         self._windows = windows
@@ -47,6 +49,7 @@ class Gatherer:
         self._ttl = datetime.timedelta(seconds=session_ttl)
         self._enhanced = enhanced
         self._command = command
+        self.fields: Final = fields
 
     async def gather(
         self, connection: Connection, said: Sequence[Said]
@@ -64,6 +67,16 @@ class Gatherer:
             connection, placed, rate=self._rate, enhanced=self._enhanced
         )
         return lambda: self._tell(gathered)
+
+    async def offer(
+        self, connection: Connection, offers: Sequence[Offer]
+    ) -> Callable[[], None] | None:
+        """Each becomes a turn of its own, when a route asks for its field. Returns what to tell once it is committed."""
+        asked = [each for each in offers if each.field in self.fields]
+        if not asked:
+            return None
+        offered = await self._store.offer(connection, asked)
+        return lambda: self._tell(offered)
 
     def _placed(self, said: Said, active_service: str | None) -> Placed:
         if complete(said.message) or self._command(said.message):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from waemitter.inbox.fields.offering import Offer
 from waemitter.inbox.store import Connection
 
 
@@ -66,3 +67,14 @@ class GatheringStore:
         columns = [list(column) for column in zip(*placed, strict=True)]
         records = await connection.fetch(self.GATHER, *columns, rate, enhanced)
         return [Gathered(*record) for record in records]
+
+    OFFER: Final = """
+        select message_id, conversation_id, buffer_id, result
+        from waemitter.offer_changes(numbers => $1, accounts => $2, keys => $3, fields => $4, wa_ids => $5, user_ids => $6,
+          group_ids => $7, names => $8, times => $9, payloads => $10)
+    """
+
+    async def offer(self, connection: Connection, offers: Sequence[Offer]) -> list[Gathered]:
+        """Make each a turn of its own; what was offered before, or concerns no channel, gives nothing."""
+        columns = [list(column) for column in zip(*offers, strict=True)]
+        return [Gathered(*record) for record in await connection.fetch(self.OFFER, *columns)]

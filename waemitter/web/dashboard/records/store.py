@@ -53,8 +53,8 @@ class RecordStore:
         from waemitter.conversations v join waemitter.contacts c on c.id = v.contact_id where v.id = $1
     """
     HEARD: Final = """
-        select id, message_type, payload::text as payload, from_us, created_at as at
-        from waemitter.inbound_messages where conversation_id = $1 order by id desc limit 50
+        select id, message_type, payload::text as payload, from_us, coalesce(sent_at, created_at) as at
+        from waemitter.inbound_messages where conversation_id = $1 order by coalesce(sent_at, created_at) desc, id desc limit 50
     """
     SAID: Final = """
         select id, message_type, payload::text as payload, status, claimed_at as at from waemitter.outbox_messages
