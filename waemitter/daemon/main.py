@@ -13,14 +13,15 @@ from prometheus_client import CollectorRegistry
 
 from waemitter.daemon.jobs import Jobs
 from waemitter.daemon.media import inbound_media, shelf_of
+from waemitter.daemon.preparation import Preparation
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
 from waemitter.daemon.serving import Receiver
 from waemitter.daemon.shared import BUFFERS, DASHBOARD, INBOX, JOBS, OUTBOX, Shared, secret
 from waemitter.daemon.turning import Turns
 from waemitter.db import schema
-from waemitter.db.pool import Pool, connect_listener, open_connection, open_pool, outages
-from waemitter.errors import WaemitterError
+from waemitter.db.pool import Pool, connect_listener, open_pool
+from waemitter.errors import DatabaseUnreachable, WaemitterError
 from waemitter.inbox.media.fetcher import AT_ONCE
 from waemitter.observe import logging
 from waemitter.observe.events import Events
@@ -52,12 +53,9 @@ async def run_daemon(
     events = Events(metrics := Metrics(CollectorRegistry()), logger)
     stop = stop or Stop(grace=settings.grace)
     dsn = secret(settings.database.url)
-    if apply_schema:
-        async with open_connection(dsn) as connection:
-            await schema.apply(connection)
     with stop.on_signals():
         async with (
-            open_pool(dsn, size=settings.database.pool_size) as pool,
+            open_pool(dsn, size=settings.database.pool_size, at_once=False) as pool,
             open_session(connections=settings.outbox.concurrency + AT_ONCE) as session,
         ):
             circuits = Circuits(observer=events, clock=time.monotonic)
@@ -68,7 +66,7 @@ async def run_daemon(
                 shared = Shared(
                     settings, events, metrics, pool, session, doorbell, stop, circuits, agents
                 )
-                return await _Daemon(shared, started).run()
+                return await _Daemon(shared, started, apply_schema=apply_schema).run()
 
 
 @asynccontextmanager
@@ -106,7 +104,7 @@ def _doorbell(settings: Settings, events: Events) -> Doorbell:
 
 
 class _Daemon:
-    def __init__(self, shared: Shared, started: float) -> None:
+    def __init__(self, shared: Shared, started: float, *, apply_schema: bool) -> None:
         self._manager = ServiceManager.from_environment(os.environ)
         self._shared = shared
         self._senders = Senders(shared)
@@ -120,6 +118,18 @@ class _Daemon:
             drained=self._senders.drained,
             ready=self._manager.ready,
             started=started,
+        )
+        self._preparation = Preparation(
+            shared,
+            [
+                self._senders.prepare,
+                self._inbox.prepare,
+                self._jobs.prepare,
+                self._turns.prepare,
+            ],
+            apply_schema=apply_schema,
+            done=self._begin,
+            abandoned=self._senders.drained.set,
         )
 
     async def run(self) -> int:
@@ -143,37 +153,42 @@ class _Daemon:
         return DRAINED
 
     async def _prepared(self) -> bool:
-        """What must be true before anything is claimed. False: told to stop while that took its time.
+        """False: told to stop while that took its time.
 
-        Raises SchemaNotSupported, UsageError or DatabaseUnreachable.
+        With a spool a database that is away is waited for later. Raises SchemaNotSupported, UsageError or DatabaseUnreachable.
         """
+        await self._inbox.open_spool()
         try:
-            async with self._shared.stop.interrupting():
-                with outages():
-                    async with self._shared.pool.acquire() as connection:
-                        await schema.require(connection)
-                await self._senders.prepare()
-                await self._inbox.prepare()
-                await self._jobs.prepare()
-                await self._turns.prepare()
-        except TimeoutError:  # the stop's: a slow database is DatabaseUnreachable
-            return False
-        return True
+            return await self._preparation.attempt()
+        except DatabaseUnreachable as error:
+            if not self._inbox.spools:
+                raise
+            self._inbox.journal.held = True
+            self._shared.events.database_lost(error=str(error))
+            return True
+
+    def _begin(self) -> None:
+        self._inbox.journal.held = False
 
     def _services(self) -> dict[str, Service]:
-        return {
-            "doorbell": self._shared.doorbell.run,
-            **self._senders.services(),
+        always: dict[str, Service] = {
             "receiver": self._receiver.run,
             "pulse": self._receiver.pulse.run,
-            **self._inbox.services(),
-            **self._jobs.services(),
-            **self._turns.services(),
             "lag": lambda stop: watch_lag(stop, self._shared.events),
             "service manager": lambda stop: self._manager.run(
                 stop, observer=self._shared.events, status=self._status
             ),
         }
+        working: dict[str, Service] = {
+            "doorbell": self._shared.doorbell.run,
+            **self._senders.services(),
+            **self._inbox.services(),
+            **self._jobs.services(),
+            **self._turns.services(),
+        }
+        if self._preparation.succeeded:
+            return {**working, **always}
+        return {**self._preparation.before(working), **always}
 
     def _status(self) -> str:
         """One line for `systemctl status`."""

@@ -50,9 +50,17 @@ class Inbox:
         self._loops = self._splitting()
         self.redo = self._loops.redo
 
-    async def prepare(self) -> None:
+    @property
+    def spools(self) -> bool:
+        """Webhooks are taken while the database is away."""
+        return self._spool is not None
+
+    async def open_spool(self) -> None:
+        """Raises UsageError when nothing can be kept there."""
         if self._spool is not None:
             await self._spool.open()
+
+    async def prepare(self) -> None:
         if self._media is not None:
             self._media.prepare()
         await self._presence.begin()

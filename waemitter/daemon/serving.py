@@ -75,6 +75,8 @@ class Receiver:
                         for agent in self._shared.settings.agents
                     },
                 )
+                if self._journal.held:
+                    self._ready()  # to take webhooks: whoever waits for more would stop us
                 if await self._connected(stop):
                     events.daemon_ready(took=time.monotonic() - self._started)
                     self._ready()
@@ -176,8 +178,13 @@ class Receiver:
         return tuple(dict.fromkeys(token for token in found if token))
 
     def _database(self) -> Component:
+        """With a spool not required: webhooks are taken, and a balancer should go on sending them."""
         away = self._shared.events.database_away
-        return Component("database", ok=not away, detail="does not answer" if away else "answers")
+        spools = self._shared.settings.inbox.spool_dir is not None
+        detail = "does not answer; webhooks are kept on disk" if spools else "does not answer"
+        return Component(
+            "database", ok=not away, detail=detail if away else "answers", required=not spools
+        )
 
     def _listener(self) -> Component:
         """Not required: without notifications rows are found too, only later."""

@@ -93,12 +93,15 @@ async def open_pool(
     application_name: str = "waemitter",
     statement_timeout: float = 30.0,
     transaction_pooler: bool = False,
+    at_once: bool = True,
 ) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
     """Lend a pool of up to `size` connections; `dsn` None means libpq's PG* environment.
 
     `statement_timeout` in seconds bounds every statement; SET LOCAL lifts it where more is right.
     `transaction_pooler` is for PgBouncer and its like between us and the server: no prepared
     statements are kept and no session settings are sent, so the time-out is the driver's alone.
+
+    Not `at_once`: no connection is made before one is wanted.
 
     Nothing resets a connection when it comes back, apart from the rollback of an open transaction:
     that would be a further round trip for each use. So set no session state on one, only SET LOCAL
@@ -116,7 +119,7 @@ async def open_pool(
     with _explained(dsn):
         pool = await asyncpg.create_pool(
             _server_dsn(dsn),
-            min_size=1,
+            min_size=1 if at_once else 0,
             max_size=size,
             timeout=CONNECT_TIMEOUT,
             # The server's own time-out goes first; this one is for a server that fell silent.

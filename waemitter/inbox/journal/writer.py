@@ -59,7 +59,9 @@ class Journal:
         self._bytes = 0
         self._something: Final = asyncio.Event()
         self._closed = False
-        self._newest = 0  # the highest id of the table, as far as is known here
+        self._newest: int | None = None  # the highest id of the table, as far as is known here
+        self.held = False
+        """All goes to the spool: whether the database is one to write to is not known yet."""
         self._next_try = 0.0
 
     async def record(self, *, source: str, body: bytes, headers: Mapping[str, str]) -> None:
@@ -83,8 +85,6 @@ class Journal:
         self._something.set()
 
     async def run(self) -> None:
-        if self._spool is not None:
-            self._newest = await self._known_newest()
         async with asyncio.TaskGroup() as appends:
             while self._waiting or not self._closed:
                 if not self._waiting:
@@ -99,12 +99,6 @@ class Journal:
                     for _, committed in batch:  # only a cancellation leaves one without its answer
                         committed.cancel()
 
-    async def _known_newest(self) -> int:
-        try:
-            return await self._store.newest()
-        except DatabaseUnreachable:
-            return 0
-
     def _next_batch(self) -> list[Waiting]:
         count = size = 0
         for entry, _ in self._waiting[:LARGEST]:
@@ -116,22 +110,12 @@ class Journal:
         return batch
 
     async def _write(self, batch: Sequence[Waiting], appends: asyncio.TaskGroup) -> None:
-        entries = [entry for entry, _ in batch]
-        error: Exception | None
-        if self._spool is not None and not self._spool.empty:
-            error = await self._keep(self._spool, entries, after=None)
-        else:
-            error = await self._append(entries, appends)
-            if error is None:
-                self._written()
-            elif isinstance(error, DatabaseUnreachable):
-                if self._spool is not None:
-                    self._spooling()
-                    error = await self._keep(self._spool, entries, after=self._newest)
-            elif len(batch) > 1:
-                for one in batch:  # what one of them has, the others shall not suffer from
-                    await self._write([one], appends)
-                return
+        error = await self._taken([entry for entry, _ in batch], appends)
+        refused = error is not None and not isinstance(error, DatabaseUnreachable | SpoolFull)
+        if refused and len(batch) > 1:
+            for one in batch:  # what one of them has, the others shall not suffer from
+                await self._write([one], appends)
+            return
         for _, committed in batch:
             if committed.done():  # its sender hung up
                 continue
@@ -140,6 +124,19 @@ class Journal:
             else:
                 self._failed()
                 committed.set_exception(error)
+
+    async def _taken(
+        self, entries: Sequence[Entry], appends: asyncio.TaskGroup
+    ) -> Exception | None:
+        """By the table, else by the spool; the error when by neither."""
+        if self._spool is not None and (self.held or not self._spool.empty):
+            return await self._keep(self._spool, entries, after=None)
+        error = await self._append(entries, appends)
+        if error is None:
+            self._written()
+        elif self._spool is not None and isinstance(error, DatabaseUnreachable):
+            return await self._keep(self._spool, entries, after=self._newest)
+        return error
 
     async def _append(
         self, entries: Sequence[Entry], appends: asyncio.TaskGroup
@@ -162,6 +159,8 @@ class Journal:
 
     async def _commit(self, entries: Sequence[Entry]) -> Exception | None:
         try:
+            if self._spool is not None and self._newest is None:
+                self._newest = await self._store.newest()
             self._newest = await self._store.append(entries)
         except Exception as error:  # noqa: BLE001 whoever sent it is told; the journal goes on
             return error
@@ -171,6 +170,8 @@ class Journal:
         self, spool: Spool, entries: Sequence[Entry], *, after: int | None
     ) -> SpoolFull | None:
         self._failed()
+        if spool.empty:
+            self._spooling()
         now = time.time()
         try:
             await spool.append([encode(Spooled(entry, now, after)) for entry in entries])
