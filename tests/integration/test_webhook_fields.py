@@ -283,7 +283,6 @@ async def test_an_echo_of_long_ago_takes_nothing_over(bench: Bench) -> None:
     [
         "calls_connect_user",
         "calls_terminate",
-        "history_chunk",
         "smb_app_state_sync",
         "group_participants_add",
         "phone_number_name_update",
