@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Processes that tests run in, each with a Postgres of its own: most tests wait more than they compute.
+WORKERS ?= 2
 
 .PHONY: help demo test lint format bench chaos mutants clean
 
@@ -13,7 +15,7 @@ demo: $(VENV)/.demo ## an embedded Postgres, a simulated Cloud API, the daemon a
 	@$(BIN)/waemitter demo $(ARGS)
 
 test: $(VENV)/.dev ## the whole suite, on an embedded Postgres
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, the layers
 	$(BIN)/ruff format --check .
