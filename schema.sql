@@ -157,6 +157,7 @@ create table if not exists waemitter.outbox_messages (
   correlation_id      text,
   unconfirmed_policy  text check (unconfirmed_policy in ('retry', 'hold')),
   category            text check (category in ('marketing', 'utility', 'authentication', 'service')),  -- NULL = not told
+  traceparent         text,  -- W3C Trace Context of whoever enqueued; anything else is passed over
 
   status              text not null default 'queued' check (status in (
                         'queued', 'sending', 'unconfirmed',                                -- in the queue
@@ -2745,6 +2746,8 @@ begin
            case when j.message_type = 'template' then j.payload #>> '{template,name}' end,
            case when j.message_type = 'template' then j.payload #>> '{template,language,code}' end
     from judged j order by j.id;
+  perform waemitter.untell_failures(array(select o.id from waemitter.outbox_messages o
+                                          where o.id = any (v_ids) and o.status = 'queued'));
 
   select array_agg(u.id) into v_struck from unnest(v_ids, v_numbers) as u (id, n) where agains[u.n] = 'pair';
   if v_struck is not null then perform waemitter.strike_pairs(v_struck, v_now); end if;
@@ -4474,6 +4477,381 @@ begin
   deleted := cardinality(v_ids);
   delete from waemitter.outbox_transitions t where t.message_id = any (v_ids);
   delete from waemitter.outbox_attempts a where a.message_id = any (v_ids);
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Events out: what happened here, told to systems elsewhere, as CloudEvents.
+--
+-- A subscription is a name, the types that it wants, and where a daemon delivers them. A change that subscriptions want
+-- writes a row for each of them, in the transaction of the change; without a subscription the triggers below look into an
+-- empty table, and that is all. Rows of one subject (a message, a turn …) are delivered one at a time, in the order of their ids.
+-- available_at is the queue's one column here too: when due; while one is being delivered, the end of the lease; 'infinity'
+-- waits for an earlier one of its subject; NULL has left the queue.
+
+create table if not exists waemitter.event_subscriptions (
+  name            text primary key check (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+  kind            text not null check (kind in ('webhook', 'nats', 'kafka')),
+  target          text not null,                -- to be read: it holds no secret
+  types           text[] not null check (cardinality(types) > 0),
+  failures        integer not null default 0,   -- of the target in a row, and until when it is left alone
+  retry_at        timestamptz,
+  failing_since   timestamptz,                  -- the first failure after the last success
+  last_error      text,
+  disabled_at     timestamptz,
+  disabled_reason text check (disabled_reason in ('operator', 'failing', 'gone')),
+  created_at      timestamptz not null default clock_timestamp(),
+  check ((disabled_at is null) = (disabled_reason is null))
+);
+
+create table if not exists waemitter.event_outbox (
+  id           bigint generated always as identity primary key,
+  subscription text not null,
+  event_id     uuid not null,  -- the same for every subscription and every attempt
+  type         text not null,
+  subject      text not null,
+  channel      text,
+  at           timestamptz not null default clock_timestamp(),
+  data         jsonb not null,
+  traceparent  text,
+  available_at timestamptz default clock_timestamp(),
+  attempts     integer not null default 0,
+  delivered_at timestamptz,
+  failed_at    timestamptz,    -- given up
+  error        text,
+  check (available_at is null or (delivered_at is null and failed_at is null))
+) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+create index if not exists event_outbox_due on waemitter.event_outbox (subscription, available_at, id)
+  where available_at is not null;
+create index if not exists event_outbox_subjects on waemitter.event_outbox (subscription, subject, id)
+  where available_at is not null;
+
+-- The types that are wanted now; NULL: none.
+create or replace function waemitter.wanted_events() returns text[] language sql stable as $$
+  select array_agg(t) from waemitter.event_subscriptions s cross join unnest(s.types) t where s.disabled_at is null
+$$;
+
+create or replace function waemitter.tell_event(
+  type text, subject text, channel text, data jsonb, traceparent text default null
+) returns void language plpgsql as $$
+#variable_conflict use_variable
+declare v_id uuid := gen_random_uuid();
+begin
+  insert into waemitter.event_outbox (subscription, event_id, type, subject, channel, data, traceparent)
+    select s.name, v_id, type, subject, channel, data, traceparent
+    from waemitter.event_subscriptions s where s.disabled_at is null and type = any (s.types) order by s.name;
+  if found then notify waemitter_events; end if;
+end $$;
+
+create or replace function waemitter.contact_facts(contact_id bigint) returns jsonb language sql stable as $$
+  select jsonb_build_object('id', c.id, 'wa_id', c.wa_id, 'user_id', c.user_id, 'phone', c.phone, 'name', c.name)
+  from waemitter.contacts c where c.id = contact_id
+$$;
+
+-- What messages came to: a word for each id.
+create or replace function waemitter.tell_messages(ids bigint[], words text[]) returns void language plpgsql
+  set plan_cache_mode = force_generic_plan as $$
+begin
+  with told as materialized (
+    select gen_random_uuid() as event_id, 'message.' || g.word as type, 'messages/' || o.id as subject, o.channel,
+      o.traceparent, g.n, jsonb_build_object(
+        'id', o.id, 'channel', o.channel, 'status', g.word, 'recipient', o.recipient, 'message_type', o.message_type,
+        'whatsapp_message_id', o.whatsapp_message_id, 'campaign_id', o.campaign_id, 'correlation_id', o.correlation_id,
+        'idempotency_key', o.idempotency_key, 'attempts', o.attempts, 'dry_run', o.dry_run,
+        'error_code', o.error_code, 'error_message', o.error_message, 'created_at', o.created_at, 'sent_at', o.sent_at,
+        'delivered_at', o.delivered_at, 'read_at', o.read_at, 'failed_at', o.failed_at,
+        'pricing_category', o.pricing_category, 'billable', o.billable) as data
+    from unnest(ids, words) with ordinality as g (id, word, n) join waemitter.outbox_messages o on o.id = g.id)
+  insert into waemitter.event_outbox (subscription, event_id, type, subject, channel, data, traceparent)
+    select s.name, t.event_id, t.type, t.subject, t.channel, t.data, t.traceparent
+    from told t join waemitter.event_subscriptions s on s.disabled_at is null and t.type = any (s.types) order by t.n, s.name;
+  if found then notify waemitter_events; end if;
+end $$;
+
+-- What the triggers call has its owner's rights: whoever may change a message shall not need a right to events.
+create or replace function waemitter.messages_changed() returns trigger language plpgsql
+  security definer set search_path = pg_catalog, pg_temp set enable_hashjoin = on as $$
+declare v_wanted text[] := waemitter.wanted_events(); v_ids bigint[]; v_words text[];
+begin
+  if v_wanted is null then return null; end if;
+  select array_agg(a.id order by a.id, w.n), array_agg(w.word order by a.id, w.n) into v_ids, v_words
+  from after a join before b on b.id = a.id cross join lateral (values  -- several at once: statuses come in batches
+    (1, 'sent', b.sent_at is null and a.sent_at is not null),
+    (2, 'delivered', b.delivered_at is null and a.delivered_at is not null),
+    (3, 'read', b.read_at is null and a.read_at is not null),
+    (4, a.status, a.status <> b.status and a.status in ('failed', 'unconfirmed', 'expired', 'cancelled', 'suppressed'))
+  ) w (n, word, news)
+  where w.news and 'message.' || w.word = any (v_wanted);
+  if v_ids is not null then perform waemitter.tell_messages(v_ids, v_words); end if;
+  return null;
+end $$;
+
+-- A message that was ended as it was enqueued.
+create or replace function waemitter.messages_refused() returns trigger language plpgsql
+  security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform waemitter.tell_messages(array[new.id], array[new.status]);
+  return null;
+end $$;
+
+-- A failure that Meta told of, and that is taken back in the same transaction since the message is sent again, was none.
+create or replace function waemitter.untell_failures(ids bigint[]) returns void language plpgsql as $$
+begin
+  if not exists (select from waemitter.event_subscriptions) then return; end if;
+  delete from waemitter.event_outbox e using (
+    select max(x.id) as id from waemitter.event_subscriptions s cross join unnest(ids) as m (id)
+    join waemitter.event_outbox x on x.subscription = s.name and x.subject = 'messages/' || m.id
+      and x.available_at is not null and x.attempts = 0 and x.type = 'message.failed'
+    group by s.name, m.id) last
+  where e.id = last.id;
+end $$;
+
+create or replace function waemitter.messages_received() returns trigger language plpgsql
+  security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
+  if not coalesce('message.received' = any (waemitter.wanted_events()), false) then return null; end if;
+  perform waemitter.tell_event('message.received', 'conversations/' || i.conversation_id, v.channel, jsonb_build_object(
+      'id', i.id, 'channel', v.channel, 'conversation_id', i.conversation_id, 'contact', waemitter.contact_facts(v.contact_id),
+      'whatsapp_message_id', i.whatsapp_message_id, 'message_type', i.message_type, 'sent_at', i.sent_at,
+      'created_at', i.created_at, 'message', i.payload))
+    from (select * from inserted order by id) i join waemitter.conversations v on v.id = i.conversation_id
+    where not i.from_us;
+  return null;
+end $$;
+
+create or replace function waemitter.turn_ended() returns trigger language plpgsql
+  security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform waemitter.tell_event('turn.' || new.status, 'conversations/' || new.conversation_id, v.channel, jsonb_build_object(
+      'turn_id', new.id, 'channel', v.channel, 'conversation_id', new.conversation_id,
+      'contact', waemitter.contact_facts(v.contact_id), 'route', new.route, 'outcome', new.outcome,
+      'message_count', new.message_count, 'correlation_id', new.correlation_id, 'dead_letter_id', new.dead_letter_id,
+      'created_at', new.created_at, 'processed_at', new.processed_at))
+    from waemitter.conversations v where v.id = new.conversation_id;
+  return null;
+end $$;
+
+create or replace function waemitter.channel_told() returns trigger language plpgsql
+  security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform waemitter.tell_event(case when new.paused_until is null then 'channel.resumed' else 'channel.paused' end,
+    'channels/' || new.name, new.name, jsonb_build_object(
+      'channel', new.name, 'reason', new.pause_reason, 'paused_until', nullif(new.paused_until, 'infinity'),
+      'quality', new.quality, 'tier', new.tier));
+  return null;
+end $$;
+
+create or replace function waemitter.campaign_told() returns trigger language plpgsql
+  security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  perform waemitter.tell_event('campaign.' || case new.status when 'running' then 'started' else new.status end,
+    'campaigns/' || new.id, null, jsonb_build_object(
+      'id', new.id, 'name', new.name, 'status', new.status, 'total', new.total, 'sent', new.sent, 'delivered', new.delivered,
+      'read', new.read, 'failed', new.failed));
+  return null;
+end $$;
+
+create or replace function waemitter.opt_out_told() returns trigger language plpgsql
+  security definer set search_path = pg_catalog, pg_temp as $$
+declare v waemitter.suppressions;
+begin
+  if tg_op = 'DELETE' then v := old; else v := new; end if;
+  perform waemitter.tell_event(case tg_op when 'DELETE' then 'contact.opted_in' else 'contact.opted_out' end,
+    'contacts/' || v.address, v.channel, jsonb_build_object(
+      'address', v.address, 'scope', v.scope, 'channel', v.channel, 'reason', v.reason, 'source', v.source));
+  return null;
+end $$;
+
+-- A subscription as a daemon's settings have it; true when that is news. Another target is not blamed for what the one before it did.
+create or replace function waemitter.subscribe_events(name text, kind text, target text, types text[]) returns boolean
+language sql as $$
+  with put as (
+    insert into waemitter.event_subscriptions as s (name, kind, target, types) values (name, kind, target, types)
+    on conflict (name) do update set kind = excluded.kind, target = excluded.target, types = excluded.types,
+        disabled_at = case when s.target = excluded.target or s.disabled_reason = 'operator' then s.disabled_at end,
+        disabled_reason = case when s.target = excluded.target or s.disabled_reason = 'operator' then s.disabled_reason end
+      where (s.kind, s.target, s.types) is distinct from (excluded.kind, excluded.target, excluded.types)
+    returning 1)
+  select exists (select from put)
+$$;
+
+-- Stop telling a subscription, or go on with what still waits. True when it took effect.
+create or replace function waemitter.enable_events(name text, enabled boolean) returns boolean language plpgsql as $$
+#variable_conflict use_column
+begin
+  update waemitter.event_subscriptions s
+    set disabled_at = case when not enabled then clock_timestamp() end,
+        disabled_reason = case when not enabled then 'operator' end, failures = 0, retry_at = null, failing_since = null
+    where s.name = enable_events.name and (s.disabled_at is null) <> enabled;
+  if found and enabled then notify waemitter_events; end if;
+  return found;
+end $$;
+
+-- Forget a subscription that no daemon's settings have any more, and what still waits for it.
+create or replace function waemitter.unsubscribe_events(name text) returns boolean language plpgsql as $$
+#variable_conflict use_column
+declare v_gone boolean;
+begin
+  delete from waemitter.event_subscriptions s where s.name = unsubscribe_events.name;
+  v_gone := found;
+  delete from waemitter.event_outbox e where e.subscription = unsubscribe_events.name;
+  return v_gone;
+end $$;
+
+-- Deliver once more what happened since then, in its order; how many events.
+create or replace function waemitter.redeliver_events(subscription text, since timestamptz) returns integer language plpgsql as $$
+#variable_conflict use_column
+declare v_n integer;
+begin
+  update waemitter.event_outbox e
+    set available_at = clock_timestamp(), attempts = 0, delivered_at = null, failed_at = null, error = null
+    where e.subscription = redeliver_events.subscription and e.at >= since and e.available_at is null;
+  get diagnostics v_n = row_count;
+  if v_n > 0 then notify waemitter_events; end if;
+  return v_n;
+end $$;
+
+-- Lease what is due of one subscription. Always returns at least one row; one without event_id when nothing was claimed.
+-- `next_due`: seconds until there is something to do; NULL = nothing waits. A target that failed gets one event at a time.
+create or replace function waemitter.claim_events(subscription text, max_rows integer, lease interval)
+returns table (id bigint, event_id uuid, type text, subject text, channel text, at timestamptz, data text, traceparent text,
+               attempt integer, next_due double precision) language plpgsql
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare v_now timestamptz := clock_timestamp(); v waemitter.event_subscriptions; v_take bigint[];
+begin
+  select * into v from waemitter.event_subscriptions s where s.name = claim_events.subscription;
+  if not found or v.disabled_at is not null then
+    return next; return;
+  end if;
+  if v.retry_at > v_now then
+    next_due := extract(epoch from v.retry_at - v_now); return next; return;
+  end if;
+  with due as materialized (
+    select e.id, e.subject, exists (
+        select from waemitter.event_outbox b where b.subscription = claim_events.subscription and b.subject = e.subject
+          and b.available_at is not null and b.id < e.id) as waits
+    from waemitter.event_outbox e
+    where e.subscription = claim_events.subscription and e.available_at <= v_now
+    order by e.available_at, e.id limit max_rows),
+  take as materialized (
+    select e.id from due d join waemitter.event_outbox e on e.id = d.id
+    where not d.waits and e.available_at <= v_now
+    order by e.available_at, e.id limit case when v.failures > 0 then 1 else max_rows end
+    for no key update of e skip locked),
+  -- parked only while the one it waits for is locked by us: whoever ends that one will see it parked
+  parked as (
+    update waemitter.event_outbox e set available_at = 'infinity'
+    from (select d.id from due d cross join lateral (
+            select b.id from waemitter.event_outbox b
+            where b.subscription = claim_events.subscription and b.subject = d.subject and b.available_at is not null and b.id < d.id
+            order by b.id limit 1 for no key update skip locked) b
+          where d.waits) w
+    where e.id = w.id and e.available_at <= v_now)
+  select array_agg(t.id) into v_take from take t;
+  if v_take is not null then
+    return query
+      with taken as (
+        update waemitter.event_outbox e set available_at = v_now + lease, attempts = e.attempts + 1
+        where e.id = any (v_take) returning e.*)
+      select t.id, t.event_id, t.type, t.subject, t.channel, t.at, t.data::text, t.traceparent, t.attempts, 0::float8
+      from taken t order by t.id;
+    return;
+  end if;
+  select extract(epoch from min(e.available_at) - clock_timestamp()) into next_due
+    from waemitter.event_outbox e
+    where e.subscription = claim_events.subscription and e.available_at < 'infinity';
+  return next;
+end $$;
+
+-- What became of deliveries. outcomes: delivered; failed (by the target's fault, which may pass: it is left alone for a while);
+-- refused (this event is: it is tried again after its `delays`); hopeless (the same, but it is given up at once); gone (the
+-- target wants no more); released (never started). An outcome counts only for its attempt. An event that happened `give_up`
+-- ago and was tried eight times is not tried again, a subscription that failed for `disable_after` is disabled. Returns how many
+-- were given up, how many may go on since what they waited for has ended, and why the subscription was disabled, if it was.
+create or replace function waemitter.settle_events(
+  subscription text, ids bigint[], attempts integer[], outcomes text[], delays double precision[], errors text[],
+  give_up interval, disable_after interval, out given_up integer, out woken integer, out disabled text
+) language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+#variable_conflict use_column
+declare v_now timestamptz := clock_timestamp(); v_ended bigint[]; v_delivered boolean; v_failed boolean; v_trouble text;
+begin
+  with locked as materialized (
+    select e.id, g.outcome, g.delay, g.error, e.at < v_now - give_up and e.attempts >= 8 as old
+    from unnest(ids, attempts, outcomes, delays, errors) as g (id, attempt, outcome, delay, error)
+    join waemitter.event_outbox e on e.id = g.id
+    where e.attempts = g.attempt and e.available_at is not null
+    order by e.id for no key update of e),
+  moved as (
+    update waemitter.event_outbox e set
+      available_at = case
+        when g.outcome in ('delivered', 'hopeless') or (g.old and g.outcome in ('failed', 'refused')) then null
+        when g.outcome in ('released', 'gone') then v_now
+        else v_now + g.delay * interval '1 second' end,
+      delivered_at = case when g.outcome = 'delivered' then v_now end,
+      failed_at = case when g.outcome = 'hopeless' or (g.old and g.outcome in ('failed', 'refused')) then v_now end,
+      attempts = e.attempts - (g.outcome = 'released')::integer,
+      error = case when g.outcome <> 'released' then g.error else e.error end
+    from locked g where e.id = g.id
+    returning e.id, g.outcome, e.available_at, e.failed_at, g.error)
+  select array_agg(id) filter (where m.available_at is null), count(*) filter (where m.failed_at is not null),
+         coalesce(bool_or(m.outcome = 'delivered'), false), coalesce(bool_or(m.outcome = 'failed'), false),
+         max(m.error) filter (where m.outcome in ('failed', 'refused', 'hopeless', 'gone')),
+         max(m.outcome) filter (where m.outcome = 'gone')
+    into v_ended, given_up, v_delivered, v_failed, v_trouble, disabled
+    from moved m;
+  if v_ended is not null then  -- the next of each subject, seen by a later snapshot than the lock's
+    update waemitter.event_outbox n set available_at = v_now
+    from (select (select x.id from waemitter.event_outbox x
+                  where x.subscription = settle_events.subscription and x.subject = e.subject and x.available_at is not null
+                  order by x.id limit 1) as id
+          from waemitter.event_outbox e where e.id = any (v_ended)) w
+    where n.id = w.id and n.available_at = 'infinity';
+    get diagnostics woken = row_count;
+  end if;
+  if disabled is null and v_delivered then
+    update waemitter.event_subscriptions s set failures = 0, retry_at = null, failing_since = null, last_error = null
+      where s.name = settle_events.subscription and s.failing_since is not null;
+  elsif v_trouble is not null then
+    update waemitter.event_subscriptions s set
+        failures = s.failures + v_failed::integer, failing_since = coalesce(s.failing_since, v_now), last_error = v_trouble,
+        retry_at = case when v_failed then v_now + least(power(2, least(s.failures, 20)), 300) * interval '1 second' else s.retry_at end,
+        disabled_at = case when disabled is not null or s.failing_since < v_now - disable_after then v_now end,
+        disabled_reason = coalesce(disabled, case when s.failing_since < v_now - disable_after then 'failing' end)
+      where s.name = settle_events.subscription and s.disabled_at is null
+      returning s.disabled_reason into disabled;
+  end if;
+end $$;
+
+create or replace function waemitter.purge_events(older_than interval default '3 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with oldest as materialized (select id, at from waemitter.event_outbox order by id limit max_rows),
+  gone as (delete from waemitter.event_outbox e using oldest o
+           where e.id = o.id and o.at < clock_timestamp() - older_than returning 1)
+  select count(*)::integer from gone
+$$;
+
+do $$
+begin
+  if not exists (select from pg_trigger where tgrelid = 'waemitter.outbox_messages'::regclass and tgname = 'outbox_told_trigger') then
+    create trigger outbox_told_trigger after update on waemitter.outbox_messages
+      referencing old table as before new table as after for each statement execute function waemitter.messages_changed();
+    create trigger outbox_refused_trigger after insert on waemitter.outbox_messages
+      for each row when (new.status <> 'queued') execute function waemitter.messages_refused();
+    create trigger inbound_messages_told_trigger after insert on waemitter.inbound_messages
+      referencing new table as inserted for each statement execute function waemitter.messages_received();
+    create trigger message_buffer_told_trigger after update of status on waemitter.message_buffer
+      for each row when (new.status in ('completed', 'failed') and old.status <> new.status)
+      execute function waemitter.turn_ended();
+    create trigger channels_told_trigger after update of paused_until on waemitter.channels
+      for each row when (old.paused_until is distinct from new.paused_until) execute function waemitter.channel_told();
+    create trigger campaigns_told_trigger after update of status on waemitter.campaigns
+      for each row when (new.status in ('running', 'paused', 'completed', 'cancelled') and old.status <> new.status)
+      execute function waemitter.campaign_told();
+    create trigger suppressions_told_trigger after insert or delete on waemitter.suppressions
+      for each row execute function waemitter.opt_out_told();
+  end if;
 end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -65,9 +66,14 @@ class Whole:
 
 @asynccontextmanager
 async def whole_daemon(
-    dsn: str, patch: pytest.MonkeyPatch, *, latency: float = 0.0, **settings: str
+    dsn: str,
+    patch: pytest.MonkeyPatch,
+    *,
+    latency: float = 0.0,
+    config: Path | None = None,
+    **settings: str,
 ) -> AsyncIterator[Whole]:
-    """`settings` by their names after WAEMITTER_; the channel has no limit unless one says so."""
+    """`config`: a waemitter.toml; `settings` by their names after WAEMITTER_; the channel has no limit unless one says so."""
     statements: list[str] = []
 
     async def overhear(connection: Connection) -> None:
@@ -92,7 +98,7 @@ async def whole_daemon(
                 "WAEMITTER_CHANNEL__MESSAGES_PER_SECOND": "0",
             }
             | {f"WAEMITTER_{name}": value for name, value in settings.items()},
-            config=None,
+            config=config,
         )
         admin = await asyncpg.connect(dsn)
         running = asyncio.ensure_future(run_daemon(loaded.settings, stop=stop))

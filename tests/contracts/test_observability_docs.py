@@ -12,6 +12,7 @@ from waemitter.observe import (
     agent_events,
     channel_events,
     circuit_events,
+    event_events,
     field_events,
     job_events,
     journal_events,
@@ -254,6 +255,29 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
         took=4.0,
         correlation_id=CORRELATION,
     ),
+    "subscription_served": lambda e: e.subscription_served(
+        subscription="shop", kind="webhook", types=["message.sent"], changed=True
+    ),
+    "subscriptions_orphaned": lambda e: e.subscriptions_orphaned(subscriptions=["former"]),
+    "subscription_disabled": lambda e: e.subscription_disabled(
+        subscription="shop", reason="failing"
+    ),
+    "event_not_delivered": lambda e: e.event_not_delivered(
+        subscription="shop",
+        event_id="5f0c2d0e-6a53-4f0c-9df1-1b2d7d0a9f11",
+        event_type="message.sent",
+        attempt=2,
+        outcome="failed",
+        trouble="the receiver answered 503",
+    ),
+    "event_delivered": lambda e: e.event_delivered(
+        subscription="shop",
+        event_id="5f0c2d0e-6a53-4f0c-9df1-1b2d7d0a9f11",
+        event_type="message.sent",
+        attempt=1,
+        age=0.031,
+    ),
+    "events_given_up": lambda e: e.events_given_up(subscription="shop", count=1),
     "request_failed": lambda e: e.request_failed(
         route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
     ),
@@ -295,6 +319,7 @@ def test_the_docs_know_no_event_that_is_gone():
             channel_events,
             turn_events,
             circuit_events,
+            event_events,
             field_events,
         )
         for node in ast.walk(ast.parse(inspect.getsource(module)))
@@ -308,6 +333,7 @@ def test_the_docs_name_exactly_the_metrics_that_exist_with_their_labels():
     with observing() as observed:
         SAMPLES["daemon_started"](observed.events)
         SAMPLES["circuit_changed"](observed.events)
+        SAMPLES["subscription_served"](observed.events)
     exposed: dict[str, set[str]] = {}
     for family in observed.metrics.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

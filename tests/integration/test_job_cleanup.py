@@ -27,6 +27,7 @@ KEEP = Keep(
     job_runs=7 * DAY,
     agents=90 * DAY,
     audit=365 * DAY,
+    events=3 * DAY,
 )
 
 CONTACT = """
@@ -156,6 +157,9 @@ OLD_ROWS = {
     "audit": """
         insert into waemitter.audit_log (action, key_name, at)
         select 'retry', 'k', now() - $1::interval""",
+    "events": """
+        insert into waemitter.event_outbox (subscription, event_id, type, subject, data, at)
+        select 'shop', gen_random_uuid(), 'message.sent', 'messages/1', '{}', now() - $1::interval""",
 }
 ANCIENT = timedelta(days=400)
 

@@ -27,6 +27,7 @@ HOMES: Final[Mapping[str, str]] = MappingProxyType(
         "optout": "optout:app",
         "outbox": "outbox:app",
         "dlq": "dlq:app",
+        "events": "events:app",
         "channels": "channels:app",
         "conversation": "conversation:app",
         "jobs": "jobs:app",

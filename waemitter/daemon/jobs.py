@@ -120,6 +120,7 @@ class Jobs:
                 job_runs=timedelta(seconds=kept.job_runs),
                 agents=timedelta(seconds=kept.agents),
                 audit=timedelta(seconds=kept.audit),
+                events=timedelta(seconds=kept.events),
             ),
             events=self._shared.events,
             clock=time.monotonic,

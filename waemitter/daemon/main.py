@@ -11,13 +11,14 @@ from typing import Final
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from waemitter.daemon.event_stream import EventStream
 from waemitter.daemon.jobs import Jobs
 from waemitter.daemon.media import inbound_media, shelf_of
 from waemitter.daemon.preparation import Preparation
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.sending import Senders
 from waemitter.daemon.serving import Receiver
-from waemitter.daemon.shared import BUFFERS, DASHBOARD, INBOX, JOBS, OUTBOX, Shared, secret
+from waemitter.daemon.shared import BUFFERS, DASHBOARD, EVENTS, INBOX, JOBS, OUTBOX, Shared, secret
 from waemitter.daemon.turning import Turns
 from waemitter.db import schema
 from waemitter.db.pool import Pool, connect_listener, open_pool
@@ -98,7 +99,7 @@ def _doorbell(settings: Settings, events: Events) -> Doorbell:
     listen = settings.database.listen_url or settings.database.url
     return Doorbell(
         lambda: connect_listener(secret(listen), application_name=schema.LISTENER),
-        channels=(OUTBOX, INBOX, BUFFERS, JOBS, DASHBOARD, GEARS),
+        channels=(OUTBOX, INBOX, BUFFERS, JOBS, DASHBOARD, EVENTS, GEARS),
         observer=events,
     )
 
@@ -112,6 +113,7 @@ class _Daemon:
         self._turns = Turns(shared, files=None if media is None else media.files)
         self._inbox = Inbox(shared, self._turns.gatherer, media)
         self._jobs = Jobs(shared, self._inbox, self._turns, media)
+        self._event_stream = EventStream(shared)
         self._receiver = Receiver(
             shared,
             self._inbox.journal,
@@ -126,6 +128,7 @@ class _Daemon:
                 self._inbox.prepare,
                 self._jobs.prepare,
                 self._turns.prepare,
+                self._event_stream.prepare,
             ],
             apply_schema=apply_schema,
             done=self._begin,
@@ -185,6 +188,7 @@ class _Daemon:
             **self._inbox.services(),
             **self._jobs.services(),
             **self._turns.services(),
+            **self._event_stream.services(),
         }
         if self._preparation.succeeded:
             return {**working, **always}

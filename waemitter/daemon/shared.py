@@ -24,6 +24,7 @@ INBOX: Final = "waemitter_inbox"
 DASHBOARD: Final = "waemitter_dashboard"
 BUFFERS: Final = "waemitter_buffer"
 JOBS: Final = "waemitter_jobs"
+EVENTS: Final = "waemitter_events"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from waemitter.observe.agent_events import AgentEvents
 from waemitter.observe.circuit_events import CircuitEvents
+from waemitter.observe.event_events import EventEvents
 from waemitter.observe.field_events import FieldEvents
 from waemitter.observe.job_events import JobEvents
 from waemitter.observe.journal_events import JournalEvents
@@ -69,7 +70,14 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
 
 
 class Events(
-    OutboxEvents, FieldEvents, JournalEvents, CircuitEvents, AgentEvents, JobEvents, TurnEvents
+    OutboxEvents,
+    FieldEvents,
+    JournalEvents,
+    CircuitEvents,
+    AgentEvents,
+    JobEvents,
+    TurnEvents,
+    EventEvents,
 ):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 

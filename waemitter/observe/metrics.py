@@ -65,6 +65,7 @@ JOBS: Final = (
     *("dlq-processor", "buffer-processor", "session-cleanup", "cleanup-stuck-conversations"),
     *("refresh-analytics", "retention", OTHER),
 )
+DELIVERY_OUTCOMES: Final = ("delivered", "failed", "refused", "hopeless", "gone")
 JOB_OUTCOMES: Final = ("succeeded", "failed", "cut_short")
 
 _Child = TypeVar("_Child", Counter, Gauge, Histogram)
@@ -89,6 +90,7 @@ class Metrics:
         self._define_webhooks()
         self._define_agents()
         self._define_turns()
+        self._define_events()
         self._define_daemon()
         self._initialise()
         registry.register(self)
@@ -208,6 +210,21 @@ class Metrics:
             Histogram, "turn_duration_seconds", "From the claim of a turn to its commit."
         )
 
+    def _define_events(self) -> None:
+        new = self._family
+        self.event_deliveries = new(
+            Counter,
+            "event_deliveries_total",
+            "Deliveries of events to subscriptions, by outcome.",
+            "subscription",
+            "outcome",
+        )
+        self.event_delivery_latency = new(
+            Histogram,
+            "event_delivery_latency_seconds",
+            "From a change to the receiver's yes to its event.",
+        )
+
     def _define_daemon(self) -> None:
         new = self._family
         self.listener_connected = new(
@@ -301,6 +318,11 @@ class Metrics:
             self.agent_tokens.labels(name, direction)
         for result in REVIEWS[:-1]:
             self.agent_reviews.labels(name, result)
+
+    def for_subscription(self, name: str) -> None:
+        """The same for a subscription to events."""
+        for outcome in DELIVERY_OUTCOMES:
+            self.event_deliveries.labels(name, outcome)
 
     def pause(self, channel: str, reason: str | None) -> None:
         """Say why the channel is paused, or None when it is not: one reason at a time."""

@@ -9,6 +9,7 @@ from waemitter.settings.loading import Loaded, load
 from waemitter.settings.model import Settings
 from waemitter.settings.routes import Answering, RouteSettings
 from waemitter.settings.sending import ChannelSettings
+from waemitter.settings.subscribing import EventSettings
 from waemitter.settings.values import ApiKey, Dsn
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ChannelSettings",
     "Dsn",
     "Entry",
+    "EventSettings",
     "InvalidSettings",
     "Loaded",
     "RouteSettings",

@@ -16,6 +16,7 @@ from waemitter.settings.metadata import Group, Kind
 from waemitter.settings.model import Settings
 from waemitter.settings.routes import RouteTable, VariantTable
 from waemitter.settings.sending import ChannelTable
+from waemitter.settings.subscribing import EventTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ AGENT_ENTRIES: Final = tuple(_entries(AgentTable, table="agents"))
 AGENT_VARIANT_ENTRIES: Final = tuple(_entries(AgentVariantTable, table="agents.variants"))
 REVIEW_ENTRIES: Final = tuple(_entries(ReviewTable, table="review"))
 TOOL_ENTRIES: Final = tuple(_entries(ToolTable, table="tools"))
+EVENT_ENTRIES: Final = tuple(_entries(EventTable, table="events"))
 
 
 def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:

@@ -13,7 +13,9 @@ from waemitter.settings.findings import Findings, Found
 DEFAULT_PATH: Final = Path("waemitter.toml")
 
 # Kept as written; the channels' own keys are checked where channels are resolved.
-_COLLECTIONS: Final = ("channels", "routes", "agents")
+_COLLECTIONS: Final = ("channels", "routes", "agents", "events")
+_NAMED: Final = frozenset({"agents", "events"})
+"""Written [agents.<name>], not [[agents]]."""
 
 
 def find_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -26,7 +28,7 @@ def find_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def read_file(path: Path, findings: Findings) -> Mapping[str, Any]:
-    """Add the file's settings to the findings; give back its channels, routes and agents."""
+    """Add the file's settings to the findings; give back its channels, routes, agents and subscriptions."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -86,7 +88,7 @@ def _keep_secret(path: Path, entry: Entry, value: object, findings: Findings) ->
 
 
 def _well_formed(key: str, value: Any) -> bool:
-    if not isinstance(value, dict if key == "agents" else list):
+    if not isinstance(value, dict if key in _NAMED else list):
         return False
     items = value.values() if isinstance(value, dict) else value
     return all(isinstance(item, dict) for item in items)
@@ -95,5 +97,5 @@ def _well_formed(key: str, value: Any) -> bool:
 def _malformed(path: Path, collections: Mapping[str, object]) -> Iterator[str]:
     for key, value in collections.items():
         if not _well_formed(key, value):
-            form = f"[{key}.<name>]" if key == "agents" else f"[[{key}]]"
+            form = f"[{key}.<name>]" if key in _NAMED else f"[[{key}]]"
             yield f"{path}: '{key}' must be tables, each written {form}"

@@ -17,11 +17,13 @@ from waemitter.settings.channels import ChannelTables, channel_origins, default_
 from waemitter.settings.complaints import complaint
 from waemitter.settings.consistency import contradictions
 from waemitter.settings.environment import read_environment
+from waemitter.settings.events import EventTables
 from waemitter.settings.file import find_file, read_file
 from waemitter.settings.findings import Findings, Found, InvalidSettings
 from waemitter.settings.model import Settings
 from waemitter.settings.routes import RouteSettings
 from waemitter.settings.routing import RouteTables
+from waemitter.settings.subscribing import EventSettings
 from waemitter.settings.values import phone_number_id_of
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -76,6 +78,9 @@ def load(
     if file is not None and collections.get("routes"):
         names = tuple(collections.get("agents", ()))
         routes = RouteTables(file, collections["routes"], environ, names).resolve(findings)
+    subscriptions: tuple[EventSettings, ...] = ()
+    if file is not None and collections.get("events"):
+        subscriptions = EventTables(file, collections["events"], environ).resolve(findings)
     if findings.problems:
         raise InvalidSettings(tuple(dict.fromkeys(findings.problems)))
     settings = settings.model_copy(
@@ -84,6 +89,7 @@ def load(
             "folder": file.parent.resolve() if file is not None else Path.cwd(),
             "routes": routes,
             "agents": agents,
+            "subscriptions": subscriptions,
         }
     )
     return Loaded(settings, MappingProxyType(origins), MappingProxyType(findings.unused), file)

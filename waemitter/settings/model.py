@@ -42,6 +42,7 @@ from waemitter.settings.sending import (
     OutboxSettings,
     WhatsAppSettings,
 )
+from waemitter.settings.subscribing import EventSettings
 
 
 class Settings(Group):
@@ -98,4 +99,7 @@ class Settings(Group):
     routes: tuple[RouteSettings, ...] = Field(default=(), repr=False, description="`[[routes]]`.")
     agents: tuple[AgentSettings, ...] = Field(
         default=(), repr=False, description="`[agents.*]`, completed."
+    )
+    subscriptions: tuple[EventSettings, ...] = Field(
+        default=(), repr=False, description="`[events.*]`, completed."
     )

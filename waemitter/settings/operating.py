@@ -83,6 +83,9 @@ class RetentionSettings(Group):
     audit: Duration = setting(
         365 * _DAY, "How long the audit of what was done by hand is kept.", gt=0
     )
+    events: Duration = setting(
+        3 * _DAY, "How long events for other systems are kept, delivered or not.", gt=0
+    )
     cleanup_at: TimeOfDay = setting(
         time(2), "When the day's cleanup runs, in UTC.", old={"WAEMITTER_CLEANUP_AT": ""}
     )

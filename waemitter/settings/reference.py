@@ -10,6 +10,7 @@ from waemitter.settings.catalogue import (
     AGENT_VARIANT_ENTRIES,
     CHANNEL_ENTRIES,
     ENTRIES,
+    EVENT_ENTRIES,
     REVIEW_ENTRIES,
     ROUTE_ENTRIES,
     TABLES,
@@ -120,6 +121,20 @@ _TOOLS: Final = """
 
 """
 
+_EVENTS: Final = """
+## Events: `[events.<name>]`
+
+Who is told of what happens, and of what; see [events](events.md). Secrets stay out of the file.
+
+```toml
+[events.shop]
+types = ["message.*", "turn.completed"]
+webhook = "https://shop.example/whatsapp-events"
+secret_env = "SHOP_EVENTS_SECRET"
+```
+
+"""
+
 
 def render_reference() -> str:
     """Write the whole page, in Markdown."""
@@ -142,6 +157,8 @@ def render_reference() -> str:
             _ROUTES,
             *_keys(ROUTE_ENTRIES),
             *agents,
+            _EVENTS,
+            *_keys(EVENT_ENTRIES, defaults=True),
         ]
     )
 

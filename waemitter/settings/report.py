@@ -45,6 +45,9 @@ def rows(loaded: Loaded) -> Iterator[Row]:
         yield Row(f"routes.{route.name}", ", ".join(kinds), kinds, str(loaded.file), later=False)
     for agent in loaded.settings.agents:
         yield from _agent_rows(agent, loaded)
+    for each in loaded.settings.subscriptions:
+        told = f"{', '.join(each.table.types)} to {each.target}"
+        yield Row(f"events.{each.name}", told, told, str(loaded.file), later=False)
 
 
 def _agent_rows(agent: AgentSettings, loaded: Loaded) -> Iterator[Row]:

@@ -32,6 +32,7 @@ class Keep:
     job_runs: timedelta
     agents: timedelta
     audit: timedelta
+    events: timedelta
 
 
 class Retention:
@@ -59,6 +60,7 @@ class Retention:
             "agentContexts": await self._emptied(store.PURGE_CONTEXTS, keep.agents),
             "agentSessions": await self._emptied(store.PURGE_ACCOUNTS, keep.agents),
             "audit": await self._emptied(store.PURGE_AUDIT, keep.audit),
+            "events": await self._emptied(store.PURGE_EVENTS, keep.events),
         }
         took = self._clock() - started
         self._events.retention_completed(deleted=sum(deleted.values()), took=took)

@@ -46,6 +46,7 @@ class CleanupStore:
         "select waemitter.purge_agent_sessions(older_than => $1, max_rows => $2)"
     )
     PURGE_AUDIT: Final = "select waemitter.purge_audit_log(older_than => $1, max_rows => $2)"
+    PURGE_EVENTS: Final = "select waemitter.purge_events(older_than => $1, max_rows => $2)"
 
     async def purge(self, statement: str, older_than: datetime.timedelta, limit: int) -> int:
         """One batch of a PURGE_… statement above; how many rows went."""
