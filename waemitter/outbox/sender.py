@@ -34,7 +34,7 @@ from waemitter.whatsapp.replies import NoAnswer, Reply
 from waemitter.whatsapp.requests import render
 
 HORIZON: Final = 0.2  # seconds of send slots in one claim
-RESERVE: Final = 0.3  # seconds of work that may be leased ahead where there is no limit: a claim takes that long beside busy neighbours
+RESERVE: Final = 0.3  # seconds of work that may be leased ahead without a limit: a claim takes that long beside busy neighbours
 KEPT_STILL: Final = (
     60.0  # seconds at the most for which a pause holds here alone, when it could not be written
 )
