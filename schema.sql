@@ -604,6 +604,8 @@ create table if not exists waemitter.conversation_state_transitions (
 );
 create index if not exists conversation_state_transitions_conversations
   on waemitter.conversation_state_transitions (conversation_id, id);
+create index if not exists conversation_state_transitions_humans on waemitter.conversation_state_transitions (at)
+  where to_status = 'human';
 
 -- What was written to us (and by colleagues on the phone), each message whole.
 create table if not exists waemitter.inbound_messages (
@@ -837,6 +839,7 @@ create table if not exists waemitter.agent_sessions (
 create index if not exists agent_sessions_agents on waemitter.agent_sessions (agent, started_at);
 create index if not exists agent_sessions_turns on waemitter.agent_sessions (turn_id, agent);
 create index if not exists agent_sessions_contacts on waemitter.agent_sessions (contact_id);
+create index if not exists agent_sessions_started on waemitter.agent_sessions (started_at);
 
 -- Tokens of a day of UTC, used or reserved: of each contact, and under contact_id 0 of all together.
 create table if not exists waemitter.agent_usage (
@@ -1712,6 +1715,13 @@ create or replace function waemitter.campaign_reply(
   select (waemitter.campaign_replies(array[channel], array[recipient], array[wamid], array[clicked]))[1]
 $$;
 
+-- The upper bound of the bucket in which so many seconds are counted, NULL for the longest: counts of buckets can be added up
+-- over hours, and a percentile read off them, which percentiles themselves do not allow.
+create or replace function waemitter.seconds_bucket(seconds double precision) returns double precision language sql immutable as $$
+  select (array[0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300]::float8[])[n]
+  from width_bucket(greatest(seconds, 0), array[0, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300]::float8[]) n
+$$;
+
 -- Count the last hours into service_metrics, the current one included; returns how many figures there are. Hours before those
 -- stay as they were counted. A message counts in the hour in which it happened (UTC); one that was inserted more than eight
 -- days before it left is not looked for.
@@ -1730,17 +1740,50 @@ begin
   end loop;
   delete from waemitter.service_metrics m where m.hour >= v_from and m.name in (
     'messages_enqueued', 'messages_sent', 'messages_delivered', 'messages_read', 'messages_failed', 'messages_clicked',
-    'messages_replied', 'messages_priced', 'webhooks_received');
+    'messages_replied', 'messages_priced', 'webhooks_received', 'turns', 'turn_conversations', 'turn_takeovers', 'turn_seconds',
+    'agent_turns', 'agent_handovers', 'agent_seconds', 'messages_arrived');
   with seen as materialized (
     select o.channel, o.status, o.created_at, o.sent_at, o.delivered_at, o.read_at, o.failed_at, o.clicked_at, o.replied_at,
            o.error_code, o.pricing_category, o.billable
     from waemitter.outbox_messages o where o.id >= v_low),
+  turns as materialized (
+    select date_trunc('hour', b.processed_at) as hour, coalesce(b.route, 'none') as route, b.outcome, b.conversation_id,
+           waemitter.seconds_bucket(extract(epoch from b.processed_at - b.closed_at)::float8) as le
+    from waemitter.message_buffer b where b.processed_at >= v_from and b.status in ('completed', 'failed')),
+  agents as materialized (
+    select date_trunc('hour', s.started_at) as hour, s.agent, s.variant, s.outcome, s.handover,
+           waemitter.seconds_bucket(s.latency_ms / 1000.0) as le
+    from waemitter.agent_sessions s where s.started_at >= v_from and s.ended_at is not null),
   facts (hour, name, labels, value) as (
+    select t.hour, 'turns', jsonb_build_object('route', t.route, 'outcome', t.outcome), count(*) from turns t
+      group by t.hour, t.route, t.outcome
+    union all
+    select t.hour, 'turn_conversations', jsonb_build_object('route', t.route), count(distinct t.conversation_id) from turns t
+      group by t.hour, t.route
+    union all
+    select t.hour, 'turn_seconds', jsonb_build_object('route', t.route, 'le', t.le), count(*) from turns t
+      where t.outcome = 'answered' group by t.hour, t.route, t.le
+    union all
+    select date_trunc('hour', m.at), 'turn_takeovers', '{}'::jsonb, count(*)
+      from waemitter.conversation_state_transitions m where m.at >= v_from and m.to_status = 'human' group by 1
+    union all
+    select a.hour, 'agent_turns', jsonb_build_object('agent', a.agent, 'variant', a.variant, 'outcome', a.outcome), count(*)
+      from agents a group by a.hour, a.agent, a.variant, a.outcome
+    union all
+    select a.hour, 'agent_handovers', jsonb_build_object('agent', a.agent, 'variant', a.variant), count(*)
+      from agents a where a.handover group by a.hour, a.agent, a.variant
+    union all
+    select a.hour, 'agent_seconds', jsonb_build_object('agent', a.agent, 'le', a.le), count(*)
+      from agents a where a.outcome = 'answered' group by a.hour, a.agent, a.le
+    union all
     select date_trunc('hour', s.created_at), 'messages_enqueued', jsonb_build_object('channel', s.channel), count(*)
       from seen s where s.created_at >= v_from group by 1, s.channel
     union all
     select date_trunc('hour', s.sent_at), 'messages_sent', jsonb_build_object('channel', s.channel), count(*)
       from seen s where s.sent_at >= v_from group by 1, s.channel
+    union all
+    select date_trunc('hour', s.sent_at), 'messages_arrived', jsonb_build_object('channel', s.channel), count(*)
+      from seen s where s.sent_at >= v_from and s.delivered_at is not null group by 1, s.channel
     union all
     select date_trunc('hour', s.delivered_at), 'messages_delivered', jsonb_build_object('channel', s.channel), count(*)
       from seen s where s.delivered_at >= v_from group by 1, s.channel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -81,6 +81,10 @@ def words(page: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
+async def nobody_knocks() -> int | None:
+    return None
+
+
 @asynccontextmanager
 async def dashboard_at(
     dsn: str,
@@ -88,6 +92,8 @@ async def dashboard_at(
     keys: dict[str, list[str]] | None = None,
     read_only: bool = False,
     clock: Callable[[], float] = time.monotonic,
+    knock: Callable[[], Awaitable[int | None]] = nobody_knocks,
+    agents: Mapping[str, int | None] | None = None,
 ) -> AsyncIterator[Browser]:
     """Without `keys`, whoever asks from this machine may do everything."""
     async with outbox_at(dsn) as outbox:
@@ -95,7 +101,14 @@ async def dashboard_at(
         metrics.for_channel("default")
         pulse = Pulse(metrics, clock=clock)
         dashboard = Dashboard(
-            sections_of(outbox.pool, metrics, pulse, ring=lambda: rings.append(1)),
+            sections_of(
+                outbox.pool,
+                metrics,
+                pulse,
+                ring=lambda: rings.append(1),
+                knock=knock,
+                agents=agents or {},
+            ),
             sessions=Sessions(authenticator(keys)),
             audit=AuditStore(outbox.pool),
             pulse=pulse,

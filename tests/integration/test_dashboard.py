@@ -24,7 +24,7 @@ ADD = """
 
 PAGES = (
     *("", "/outbox", "/campaigns", "/channels", "/conversations", "/letters", "/webhooks"),
-    *("/analytics", "/flags", "/audit"),
+    *("/analytics", "/flags", "/audit", "/buffers", "/agents", "/jobs"),
 )
 
 

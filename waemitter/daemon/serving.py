@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from waemitter import __version__
 from waemitter.daemon.dashboard import dashboard
+from waemitter.daemon.knocking import knock
 from waemitter.daemon.sending import graph_client
 from waemitter.daemon.shared import OUTBOX, Shared, secret
 from waemitter.inbox.conversations.store import ConversationStore
@@ -57,6 +58,7 @@ class Receiver:
         self._drained = drained
         self._ready = ready
         self._started = started
+        self._address: str | None = None
         self.pulse = Pulse(shared.metrics, clock=time.monotonic)
         shared.doorbell.watch(self.pulse.notified)
 
@@ -65,6 +67,7 @@ class Receiver:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._journal.run())
             async with self._serving() as addresses:
+                self._address = addresses.main
                 events.daemon_started(
                     address=addresses.main,
                     admin_address=addresses.admin,
@@ -113,7 +116,7 @@ class Receiver:
             metrics=shared.metrics,
             api=self._api(auth),
             events=shared.events,
-            dashboard=dashboard(shared, auth=auth, pulse=self.pulse),
+            dashboard=dashboard(shared, auth=auth, pulse=self.pulse, knock=self._knock),
         )
         return serve_site(
             parts,
@@ -123,6 +126,12 @@ class Receiver:
             tls_cert=http.tls_cert,
             tls_key=http.tls_key,
         )
+
+    async def _knock(self) -> int | None:
+        secrets = self._app_secrets()
+        if not secrets or self._address is None:
+            return None
+        return await knock(self._shared.session, self._address, secrets[0])
 
     def _auth(self) -> Authenticator:
         http = self._shared.settings.http

@@ -11,14 +11,12 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from waemitter.daemon.knocking import EMPTY, PATH
 from waemitter.errors import UsageError
 from waemitter.ops.doctor.finding import Finding, ok, problem, skipped, warning
 from waemitter.settings import Settings
 from waemitter.whatsapp import signature
 
-PATH: Final = "/webhooks/whatsapp"
-EMPTY: Final = b'{"object":"whatsapp_business_account","entry":[]}'
-"""A webhook with nothing in it: it is journalled, and changes nothing."""
 WITHIN: Final = aiohttp.ClientTimeout(total=10)
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared, not bound
 

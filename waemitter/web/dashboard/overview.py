@@ -14,7 +14,6 @@ from waemitter.web.dashboard.pulse import SAMPLE_EVERY, SAMPLES, Pulse, values
 from waemitter.web.dashboard.store import DashboardStore
 from waemitter.web.dashboard.visit import Page, Route, Visit
 
-GOOD_FOR: Final = 1.0
 SLOW_GOOD_FOR: Final = 5.0
 PATIENCE: Final = 3.0
 """Seconds after which the page shows what is in memory alone."""
@@ -35,7 +34,7 @@ class Overview:
     ) -> None:
         self._metrics = metrics
         self._pulse = pulse
-        self._channels = Cached(store.channels, lasts=GOOD_FOR, clock=clock)
+        self._channels = store.channels
         self._errors = Cached(store.errors, lasts=SLOW_GOOD_FOR, clock=clock)
         self._sizes = Cached(store.sizes, lasts=60.0, clock=clock)
 
@@ -90,7 +89,7 @@ class Overview:
         try:
             async with asyncio.timeout(PATIENCE):
                 return Told(
-                    await self._channels.get(), await self._errors.get(), await self._sizes.get()
+                    await self._channels(), await self._errors.get(), await self._sizes.get()
                 )
         except (DatabaseUnreachable, TimeoutError):
             return None

@@ -38,6 +38,8 @@ class Totals(NamedTuple):
     failed: float = 0.0
     delivered: float = 0.0
     webhooks: float = 0.0
+    turns: float = 0.0
+    jobs: float = 0.0
 
 
 class TooManyViewers(Exception):
@@ -59,6 +61,12 @@ class Pulse:
         self._viewers: Final[set[asyncio.Event]] = set()
         self._rung = False
         self.closed = False
+        self.told_at = float("-inf")
+        """When the viewers were last told that something changed, by the clock."""
+
+    def now(self) -> float:
+        """The time by the clock."""
+        return self._clock()
 
     def notified(self, _channel: str, own: bool) -> None:  # noqa: ARG002, FBT001 as the doorbell calls it
         self._rung = True
@@ -82,6 +90,8 @@ class Pulse:
             + statuses[("failed", "applied")],
             delivered=statuses[("delivered", "applied")],
             webhooks=sum(values(self._metrics.webhook_requests).values()),
+            turns=sum(values(self._metrics.turns).values()),
+            jobs=sum(values(self._metrics.job_runs).values()),
         )
 
     async def run(self, stop: Stop) -> None:
@@ -108,5 +118,6 @@ class Pulse:
             self._tell()
 
     def _tell(self) -> None:
+        self.told_at = self._clock()
         for viewer in self._viewers:
             viewer.set()

@@ -18,6 +18,7 @@ from waemitter.errors import DatabaseUnreachable, NotFound
 from waemitter.web.api.serving import Audit, read_body
 from waemitter.web.dashboard import words
 from waemitter.web.dashboard.pulse import Pulse, TooManyViewers
+from waemitter.web.dashboard.recent import Recent
 from waemitter.web.dashboard.session import (
     ROOT,
     Sessions,
@@ -27,7 +28,7 @@ from waemitter.web.dashboard.session import (
     require_own_form,
     token_of,
 )
-from waemitter.web.dashboard.visit import Done, Page, Route, Section, Visit, link
+from waemitter.web.dashboard.visit import Answer, Done, Page, Route, Section, Visit, link
 from waemitter.web.middleware import TRACE
 from waemitter.web.problems import Problem
 from waemitter.web.scopes import covers
@@ -59,8 +60,11 @@ SECTIONS: Final = (
     ("/campaigns", "Campaigns"),
     ("/channels", "Channels"),
     ("/conversations", "Conversations"),
+    ("/buffers", "Buffers"),
+    ("/agents", "Agents"),
     ("/letters", "Dead letters"),
     ("/webhooks", "Webhooks"),
+    ("/jobs", "Jobs"),
     ("/analytics", "Analytics"),
     ("/flags", "Switches"),
     ("/audit", "Audit"),
@@ -84,6 +88,7 @@ class Dashboard:
         self._sessions = sessions
         self._audit = audit
         self._pulse = pulse
+        self._recent = Recent[Page](changed_at=lambda: pulse.told_at, clock=pulse.now)
         self._wall = wall
         self._read_only = read_only
         self._version = version
@@ -98,13 +103,19 @@ class Dashboard:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.globals |= {"root": ROOT, "link": link, "sections": SECTIONS}
+        self._templates.globals |= {
+            "root": ROOT,
+            "link": link,
+            "sections": SECTIONS,
+            "percent": words.percent,
+        }
         self._templates.filters |= {
             "masked": words.masked,
             "duration": words.duration,
             "exactly": words.exactly,
             "number": words.number,
             "cut": words.cut,
+            "seconds": words.seconds,
         }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -133,14 +144,33 @@ class Dashboard:
                     )
             visit = Visit(request=request, caller=caller, acts=acts, form=form)
             async with asyncio.timeout(PATIENCE * (3 if form else 1)):
-                answer = await route.handle(visit)
+                answer = await self._answered(route, visit)
                 if isinstance(answer, Done):
+                    self._recent.forget()
                     await self._record(visit, answer)
             if isinstance(answer, Done):
                 return see_other(link(answer.path, done=answer.action, count=answer.count))
             return self._drawn(request, answer, visit)
 
         return handle
+
+    async def _answered(self, route: Route, visit: Visit) -> Answer:
+        """What a page shows is read once for all who look at it, and drawn for each."""
+        if route.method == "POST":
+            return await route.handle(visit)
+        asked = visit.request.query
+        key = (
+            visit.request.path,
+            visit.acts,
+            tuple(sorted((name, asked[name]) for name in asked if name not in {"done", "count"})),
+        )
+
+        async def read() -> Page:
+            answer = await route.handle(visit)
+            assert isinstance(answer, Page)  # noqa: S101 a GET changes nothing
+            return answer
+
+        return await self._recent.get(key, read)
 
     async def _record(self, visit: Visit, done: Done) -> None:
         self._pulse.notified(ROOT, own=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -19,13 +19,22 @@ STATES: Final = ("waiting", "processed", "failed")
 
 
 class Webhooks:
-    def __init__(self, journal: ReplayStore, records: RecordStore) -> None:
+    def __init__(
+        self,
+        journal: ReplayStore,
+        records: RecordStore,
+        *,
+        knock: Callable[[], Awaitable[int | None]],
+    ) -> None:
+        """`knock` posts an empty webhook, signed, to our own address and gives the answer's status; None: it cannot sign."""
         self._journal = journal
         self._records = records
+        self._knock = knock
 
     def routes(self) -> Sequence[Route]:
         return (
             Route("GET", "/webhooks", self.list),
+            Route("POST", "/webhooks/test", self.test),
             Route("GET", "/webhooks/{id:[0-9]{1,18}}", self.show),
             Route("POST", "/webhooks/{id:[0-9]{1,18}}/replay", self.replay),
         )
@@ -49,6 +58,14 @@ class Webhooks:
             "webhook.html",
             {"row": row, "revealed": revealed, "body": readable(row["body"]) if revealed else None},
         )
+
+    async def test(self, _: Visit) -> Answer:
+        status = await self._knock()
+        if status is None:
+            raise Problem(
+                HTTPStatus.CONFLICT, "No app secret is set: set WHATSAPP_APP_SECRET to sign a test."
+            )
+        return Done("/dashboard/webhooks", "test", status, "an empty webhook")
 
     async def replay(self, visit: Visit) -> Answer:
         replayed = await self._journal.replay(Chosen(ids=[visit.id]), after=0, limit=1)

@@ -13,6 +13,8 @@ SHORT: Final = 7
 """Characters of a number up to which its end is not shown."""
 WHOLE: Final = 100
 INSTANT: Final = 0.001
+TENTH: Final = 0.95
+TENS: Final = 10.0
 
 _STEPS: Final = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86_400.0, "d"))
 
@@ -70,3 +72,10 @@ def cut(text: str | None, length: int = 90) -> str:
     if not text:
         return ""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def seconds(value: float | None) -> str:
+    """A response time: `0.8 s`, `12 s`, `3 min`."""
+    if value is None:
+        return NOTHING
+    return f"{value:.1f} s" if TENTH <= value < TENS else duration(value)

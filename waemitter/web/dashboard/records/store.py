@@ -1,4 +1,4 @@
-"""What the pages about campaigns, webhooks, conversations, switches and figures read; each statement is bounded."""
+"""What the pages about campaigns, webhooks and conversations read; each statement is bounded."""
 
 from __future__ import annotations
 
@@ -95,31 +95,6 @@ class RecordStore:
         """For four hours, or back to the daemon. Returns how many conversations that are."""
         (found,) = await self._all(self.TAKE_OVER, conversation_id, human)
         return int(found["taken"])
-
-    FLAGS: Final = """
-        select flag_name, is_enabled, rollout_percent, description, updated_at from waemitter.feature_flags order by 1
-    """
-    SWITCH: Final = """
-        update waemitter.feature_flags set is_enabled = $2, updated_at = clock_timestamp()
-        where flag_name = $1 and is_enabled <> $2 returning flag_name
-    """
-
-    async def flags(self) -> Sequence[dict[str, Any]]:
-        return await self._all(self.FLAGS)
-
-    async def switch(self, flag: str, *, on: bool) -> int:
-        return len(await self._all(self.SWITCH, flag, on))
-
-    FIGURES: Final = """
-        select hour, name, sum(value)::float8 as value from waemitter.service_metrics
-        where hour >= date_trunc('hour', now()) - interval '47 hours' and hour <= now()
-          and name in ('messages_sent', 'messages_delivered', 'messages_read', 'messages_failed', 'webhooks_received')
-        group by 1, 2 order by 1
-    """
-
-    async def figures(self) -> Sequence[dict[str, Any]]:
-        """Sums by the hour of the last two days, all channels together."""
-        return await self._all(self.FIGURES)
 
     async def _all(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
         with outages():

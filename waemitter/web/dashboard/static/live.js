@@ -33,6 +33,20 @@
     stream.addEventListener("changed", changed);
     addEventListener("pagehide", () => stream.close());
   };
+  // What has an end counts down, by the second: the server draws it anew only when something changes.
+  const left = (ms) => {
+    const s = Math.max(0, Math.round(ms / 1000));
+    const two = (n) => String(n).padStart(2, "0");
+    return `in ${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+  };
+  const tick = () => {
+    for (const end of document.querySelectorAll("[data-until]")) {
+      const ms = Number(end.dataset.until) - Date.now();
+      end.textContent = ms > 0 ? left(ms) : "now";
+    }
+  };
+  document.addEventListener("DOMContentLoaded", () => { tick(); setInterval(tick, 1000); });
+  document.addEventListener("htmx:afterSwap", tick);
   document.addEventListener("visibilitychange", changed);
   document.addEventListener("DOMContentLoaded", listen);
   // A page that says that the database is away tries again by itself.
