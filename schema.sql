@@ -896,6 +896,29 @@ create or replace view waemitter.cron_job_logs with (security_invoker = true) as
   select id, job_name, status, error as error_message, summary, created_at as executed_at, finished_at, duration
   from waemitter.job_runs;
 
+-- What somebody is told of. An alert is a row as long as it holds, whichever daemons see it, and stays as history. One that is not
+-- seen again before seen_until is over; it is told of when it has held for `hold`.
+create table if not exists waemitter.alerts (
+  id          bigint generated always as identity primary key,
+  name        text not null,
+  labels      jsonb not null default '{}',
+  severity    text not null check (severity in ('page', 'ticket')),
+  summary     text not null,
+  action      text not null,              -- what to do about it
+  value       double precision not null,
+  hold        interval not null,
+  since       timestamptz not null default clock_timestamp(),
+  seen_until  timestamptz not null,
+  fired_at    timestamptz,                -- NULL: it has not held for long enough yet
+  ended_at    timestamptz,
+  notified_at timestamptz,
+  notify_at   timestamptz,                -- when the receiver is due to hear of it; NULL = it has
+  failures    integer not null default 0  -- of telling, since the last success
+);
+create unique index if not exists alerts_open on waemitter.alerts (name, labels) where ended_at is null;
+create index if not exists alerts_notify on waemitter.alerts (notify_at) where notify_at is not null;
+create index if not exists alerts_ended on waemitter.alerts (ended_at) where ended_at is not null;
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- The HTTP API's keys, and the audit of what was done by hand.
 
@@ -4449,6 +4472,15 @@ returns integer language sql as $$
   select count(*)::integer from gone
 $$;
 
+create or replace function waemitter.purge_alerts(older_than interval default '7 days', max_rows integer default 1000)
+returns integer language sql as $$
+  with old as materialized (
+    select id from waemitter.alerts where ended_at < clock_timestamp() - older_than order by ended_at limit max_rows
+    for update skip locked),
+  gone as (delete from waemitter.alerts a using old where a.id = old.id returning 1)
+  select count(*)::integer from gone
+$$;
+
 create or replace function waemitter.purge_audit_log(older_than interval default '365 days', max_rows integer default 1000)
 returns integer language sql as $$
   with old as materialized (
@@ -4482,16 +4514,6 @@ returns integer language sql as $$
     select id from waemitter.user_sessions where last_interaction < clock_timestamp() - older_than
     order by last_interaction limit max_rows for update skip locked),
   gone as (delete from waemitter.user_sessions s using old where s.id = old.id returning 1)
-  select count(*)::integer from gone
-$$;
-
--- Windows that were closed and worked on, with their messages.
-create or replace function waemitter.purge_buffers(older_than interval default '30 days', max_rows integer default 1000)
-returns integer language sql as $$
-  with old as materialized (
-    select id from waemitter.message_buffer where processed_at < clock_timestamp() - older_than and closes_at is null
-    order by processed_at limit max_rows for update skip locked),
-  gone as (delete from waemitter.message_buffer b using old where b.id = old.id returning 1)
   select count(*)::integer from gone
 $$;
 
@@ -4895,6 +4917,49 @@ begin
     create trigger suppressions_told_trigger after insert or delete on waemitter.suppressions
       for each row execute function waemitter.opt_out_told();
   end if;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Alerts.
+
+-- Say that these hold, for as long as `lasting` unless it is said again; by any daemon.
+create or replace function waemitter.observe_alerts(
+  names text[], labels jsonb[], severities text[], summaries text[], actions text[], observed double precision[],
+  holds interval[], lasting interval
+) returns void language sql as $$
+  insert into waemitter.alerts as a (name, labels, severity, summary, action, value, hold, seen_until)
+  select distinct on (o.name, o.labels) o.name, o.labels, o.severity, o.summary, o.action, o.value, o.hold,
+         clock_timestamp() + observe_alerts.lasting
+  from unnest(observe_alerts.names, observe_alerts.labels, observe_alerts.severities, observe_alerts.summaries,
+              observe_alerts.actions, observe_alerts.observed, observe_alerts.holds)
+       as o (name, labels, severity, summary, action, value, hold)
+  order by o.name, o.labels
+  on conflict (name, labels) where ended_at is null do update set
+    value = excluded.value, summary = excluded.summary, action = excluded.action, severity = excluded.severity,
+    hold = excluded.hold, seen_until = greatest(a.seen_until, excluded.seen_until),
+    since = case when a.fired_at is null and a.seen_until < clock_timestamp() then clock_timestamp() else a.since end
+$$;
+
+-- Let alerts begin and end; returns those that did. `told`: somebody is told of them. One that ended is told of only when its
+-- beginning was.
+create or replace function waemitter.turn_alerts(told boolean)
+returns table (name text, labels jsonb, severity text, ended boolean) language plpgsql as $$
+#variable_conflict use_column
+declare v_now timestamptz;
+begin
+  perform from waemitter.alerts a where a.ended_at is null order by a.name, a.labels for update;
+  v_now := clock_timestamp();
+  delete from waemitter.alerts a where a.ended_at is null and a.fired_at is null and a.seen_until < v_now;
+  return query
+    update waemitter.alerts a set ended_at = v_now, failures = 0,
+      notify_at = case when told and a.notified_at is not null then v_now end
+    where a.ended_at is null and a.seen_until < v_now returning a.name, a.labels, a.severity, true;
+  return query
+    update waemitter.alerts a set fired_at = v_now
+    where a.ended_at is null and a.fired_at is null and a.since + a.hold <= v_now
+    returning a.name, a.labels, a.severity, false;
+  update waemitter.alerts a set notify_at = v_now
+    where told and a.ended_at is null and a.fired_at is not null and a.notify_at is null;
 end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------

@@ -145,5 +145,7 @@ def test_only_what_has_an_effect_goes_unmarked():
         "sessions",
         "dlq",
         "retention",
+        "slo",
+        "alerts",
     }
     assert not [entry.key for entry in ENTRIES if entry.table == "http" and entry.later]

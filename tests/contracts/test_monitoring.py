@@ -12,7 +12,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.deploying import DEPLOY, assert_runs, documents, run, services
-from waemitter.observe.metrics import Metrics
+from waemitter.jobs.alerts.rules import JOB_PATIENCE, LEAST_REFUSED, ONLY_HERE, RULES, Limits
+from waemitter.observe.metrics import JOBS, OTHER, Metrics
+from waemitter.settings import load
 
 DASHBOARDS: Final = sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
 
@@ -107,3 +109,68 @@ def test_grafana_looks_for_dashboards_where_compose_puts_them() -> None:
     places = {provider["options"]["path"] for provider in providers["providers"]}
     mounts = {volume.split(":")[1] for volume in services()["grafana"]["volumes"]}
     assert places <= mounts
+
+
+ALERTS: Final = {
+    rule["alert"]: rule
+    for group in documents(DEPLOY / "prometheus/rules.yaml")[0]["groups"]
+    for rule in group["rules"]
+}
+ONLY_THERE: Final = {"WaemitterAbsent"}  # no daemon tells that there is none
+THRESHOLDS: Final = {
+    "WaemitterBacklogOld": Limits().oldest_due,
+    "WaemitterSendsFail": Limits().failure_ratio,
+    "WaemitterDeliveryLow": Limits().undelivered_ratio,
+    "WaemitterDeadLetters": Limits().dead_letters,
+    "WaemitterConversationsStuck": Limits().stuck,
+    "WaemitterWebhooksSlow": Limits().p95,
+    "WaemitterSloMissed": Limits().slo_p95,
+    "WaemitterWebhooksRefused": LEAST_REFUSED,
+    "WaemitterEventLoopLags": Limits().loop_lag,
+}
+UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def test_prometheus_and_the_daemon_know_the_same_alerts() -> None:
+    assert set(ALERTS) - ONLY_THERE == set(RULES) - ONLY_HERE
+
+
+@pytest.mark.parametrize("name", sorted(set(RULES) - ONLY_HERE))
+def test_an_alert_is_the_same_in_prometheus_and_in_the_daemon(name: str) -> None:
+    ours, theirs = RULES[name], ALERTS[name]
+    held = re.fullmatch(r"(\d+)([smh]?)", str(theirs.get("for", 0)))
+    assert held is not None
+    assert int(held[1]) * UNITS[held[2]] == ours.hold
+    assert theirs["labels"]["severity"] == ours.severity
+    assert theirs["annotations"]["action"] == ours.action
+    summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"{\1}", theirs["annotations"]["summary"])
+    assert re.sub(r"\{\{ \$value[^}]*\}\}B?", "{value}", summary) == ours.summary
+
+
+@pytest.mark.parametrize(("name", "threshold"), THRESHOLDS.items())
+def test_an_alert_has_the_same_threshold_in_prometheus_and_in_the_daemon(
+    name: str, threshold: float
+) -> None:
+    compared = re.findall(r"> ([\d.]+)", ALERTS[name]["expr"])
+    assert float(compared[0]) == threshold
+
+
+def test_the_settings_defaults_are_those_thresholds() -> None:
+    settings = load(environ={}, config=None).settings
+    alerts = settings.alerts
+    assert Limits() == Limits(
+        stuck=alerts.stuck,
+        dead_letters=alerts.dead_letters,
+        p95=alerts.p95,
+        slo_p95=settings.slo.p95,
+        oldest_due=alerts.oldest_due,
+        failure_ratio=alerts.failure_ratio,
+    )
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if job not in {"alerts", OTHER}])
+def test_prometheus_waits_for_each_job_as_long_as_the_daemon_does(job: str) -> None:
+    found = re.search(rf'vector\((\d+)\), "job", "{job}"', ALERTS["WaemitterJobLate"]["expr"])
+    assert found is not None
+    waits = {"refresh-analytics": 7200, "retention": 172_800, "session-cleanup": 172_800}
+    assert int(found[1]) == waits.get(job, JOB_PATIENCE)

@@ -10,6 +10,7 @@ import pytest
 from tests.observing import Attempt, observing
 from waemitter.observe import (
     agent_events,
+    alert_events,
     channel_events,
     circuit_events,
     event_events,
@@ -48,7 +49,7 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
         channels=["default"],
         agents={"assistant": ["order_status"]},
     ),
-    "daemon_ready": lambda e: e.daemon_ready(took=0.412),
+    "daemon_ready": lambda e: e.daemon_ready(took=0.412, promised=1.75),
     "daemon_drained": lambda e: e.daemon_drained(took=1.204),
     "daemon_crashed": lambda e: e.daemon_crashed(
         error="KeyError: 'slot'", where="run, line 110 of sender.py"
@@ -216,7 +217,9 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "retention_completed": lambda e: e.retention_completed(deleted=120413, took=61.2),
     "buffer_opened": lambda e: e.buffer_opened(buffer_id=71, conversation_id=12),
     "messages_rate_limited": lambda e: e.messages_rate_limited(count=5),
-    "buffers_sampled": lambda e: e.buffers_sampled({"open": 14, "processing": 2, "failed": 1}),
+    "buffers_sampled": lambda e: e.buffers_sampled(
+        {"open": 14, "processing": 2, "failed": 1}, stuck=0
+    ),
     "buffer_flushed": lambda e: e.buffer_flushed(
         turn_id=71,
         conversation_id=12,
@@ -278,6 +281,18 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
         age=0.031,
     ),
     "events_given_up": lambda e: e.events_given_up(subscription="shop", count=1),
+    "alert_fired": lambda e: e.alert_fired(
+        alert="WaemitterChannelPaused",
+        severity="page",
+        labels={"channel": "default", "reason": "pause_account"},
+    ),
+    "alert_resolved": lambda e: e.alert_resolved(
+        alert="WaemitterChannelPaused", labels={"channel": "default", "reason": "pause_account"}
+    ),
+    "alerts_sent": lambda e: e.alerts_sent(count=2),
+    "alert_not_sent": lambda e: e.alert_not_sent(
+        alert="WaemitterChannelPaused", reason="the receiver answered 502"
+    ),
     "request_failed": lambda e: e.request_failed(
         route="/metrics", error="KeyError", where="app.py:69 in _exposition.<locals>.expose"
     ),
@@ -313,6 +328,7 @@ def test_the_docs_know_no_event_that_is_gone():
         for module in (
             events_module,
             agent_events,
+            alert_events,
             outbox_events,
             journal_events,
             job_events,

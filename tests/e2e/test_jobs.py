@@ -72,7 +72,7 @@ async def test_jobs_are_run_from_the_command_line_and_over_http(
     assert orjson.loads(done.out)["sessions"]["ttlHours"] == 24
     assert {job["name"] for job in listed.json()} == {
         *("dlq-processor", "buffer-processor", "session-cleanup"),
-        *("cleanup-stuck-conversations", "refresh-analytics", "retention"),
+        *("cleanup-stuck-conversations", "refresh-analytics", "retention", "alerts"),
     }
     assert (unknown.code, unknown.complaints) == (
         1,

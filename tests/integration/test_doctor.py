@@ -100,6 +100,7 @@ async def test_with_everything_right_it_says_so(dsn: str) -> None:
     assert set(verdicts(found).values()) == {"ok"}
     assert set(found) == {
         *("settings", "database", "clock", "pooler", "listen", "schema", "rights", "triggers"),
+        "alerts",
         *("number", "port", "handshake", "signature", "stranger"),
     }
 
@@ -166,6 +167,22 @@ async def test_a_login_without_rights_gets_the_grant(
     assert found["rights"].verdict == "problem"
     assert found["rights"].remedy == f"as the owner: GRANT waemitter_daemon TO {name}"
     assert "outbox_messages" in found["rights"].said
+
+
+async def test_what_daemons_found_wrong_is_told(
+    dsn: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute(
+        "insert into waemitter.alerts (name, severity, summary, action, value, hold, seen_until, fired_at)"
+        " values ('a', 'page', '11 dead letters wait', 'look at them', 11, '0', now(), now()),"
+        " ('b', 'page', 'not yet', 'wait', 11, '0', now(), null)"
+    )
+    found = (await of_database(dsn))["alerts"]
+    assert (found.verdict, found.said, found.remedy) == (
+        "warning",
+        "11 dead letters wait",
+        "look at them",
+    )
 
 
 async def test_an_address_for_listening_that_leads_nowhere_is_found(dsn: str) -> None:

@@ -147,6 +147,10 @@ OLD_ROWS = {
     "jobRuns": """
         insert into waemitter.job_runs (job_name, status, created_at)
         select 'retention', 'succeeded', now() - $1::interval""",
+    "alerts": """
+        insert into waemitter.alerts
+          (name, severity, summary, action, value, hold, seen_until, fired_at, ended_at)
+        select gen_random_uuid()::text, 'page', 'x', 'x', 1, '0', now(), now() - $1::interval, now() - $1::interval""",
     "agentContexts": """
         insert into waemitter.agent_contexts (contact_id, kind, said, created_at)
         select id, 'human', 'x', now() - $1::interval from waemitter.contacts""",

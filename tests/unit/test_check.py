@@ -80,7 +80,7 @@ def test_check_prints_json():
         "origin": "default",
         "effective": True,
     }
-    assert found["settings"]["slo.p95"]["effective"] is False
+    assert found["settings"]["slo.p95"]["effective"] is True
     assert found["settings"]["channels.shop.access_token"]["value"] == "********"
     assert found["settings"]["channels.desk.access_token"]["origin"] == (
         "whatsapp.access_token, environment WHATSAPP_ACCESS_TOKEN"

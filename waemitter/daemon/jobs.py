@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from waemitter.daemon.alerts import Alerts
 from waemitter.daemon.media import InboundMedia
 from waemitter.daemon.receiving import Inbox
 from waemitter.daemon.shared import BUFFERS, JOBS, Shared, jitter
@@ -34,13 +35,18 @@ TURN_STAGES: Final = ("route", "handler", "commit")
 
 class Jobs:
     def __init__(
-        self, shared: Shared, inbox: Inbox, turns: Turns, media: InboundMedia | None = None
+        self,
+        shared: Shared,
+        inbox: Inbox,
+        turns: Turns,
+        media: InboundMedia | None = None,
     ) -> None:
         self._shared = shared
         self._inbox = inbox
         self._turns = turns
         self._media = media
         self._cleanup = CleanupStore(shared.pool)
+        self._alerts = Alerts(shared)
         self._scheduler = Scheduler(
             JobStore(shared.pool),
             self._jobs(),
@@ -63,12 +69,12 @@ class Jobs:
             jitter=jitter,
             database_lost=lambda error: shared.events.database_lost(error=error),
         )
-        return {"jobs": loop.run}
+        return {"jobs": loop.run, **self._alerts.services()}
 
     def _jobs(self) -> tuple[Job, ...]:
         settings = self._shared.settings
         nightly = daily(settings.retention.cleanup_at)
-        return (
+        jobs = (
             Job(names.DLQ_PROCESSOR, interval(settings.dlq.interval), self._letters().run),
             Job(names.BUFFER_PROCESSOR, interval(settings.inbox.sweep_interval), self._buffers),
             Job(names.SESSION_CLEANUP, nightly, self._sessions().run),
@@ -76,6 +82,8 @@ class Jobs:
             Job(names.REFRESH_ANALYTICS, "1h", self._analytics),
             Job(names.RETENTION, nightly, self._retention().run),
         )
+        notifier = self._alerts.notifier(tuple(job.name for job in jobs))
+        return (*jobs, Job(names.ALERTS, interval(settings.alerts.interval), notifier.run))
 
     def _letters(self) -> DeadLetters:
         dlq = self._shared.settings.dlq

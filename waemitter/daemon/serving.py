@@ -81,7 +81,10 @@ class Receiver:
                 if self._journal.held:
                     self._ready()  # to take webhooks: whoever waits for more would stop us
                 if await self._connected(stop):
-                    events.daemon_ready(took=time.monotonic() - self._started)
+                    events.daemon_ready(
+                        took=time.monotonic() - self._started,
+                        promised=self._shared.settings.slo.cold_start,
+                    )
                     self._ready()
                 await stop.requested.wait()
                 self.asked_to_stop_at = time.monotonic()

@@ -17,6 +17,7 @@ SESSION_CLEANUP: Final = "session-cleanup"
 CLEANUP_STUCK: Final = "cleanup-stuck-conversations"
 REFRESH_ANALYTICS: Final = "refresh-analytics"
 RETENTION: Final = "retention"
+ALERTS: Final = "alerts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 from structlog.typing import FilteringBoundLogger
 
 from waemitter.observe.agent_events import AgentEvents
+from waemitter.observe.alert_events import AlertEvents
 from waemitter.observe.circuit_events import CircuitEvents
 from waemitter.observe.event_events import EventEvents
 from waemitter.observe.field_events import FieldEvents
@@ -78,6 +79,7 @@ class Events(
     JobEvents,
     TurnEvents,
     EventEvents,
+    AlertEvents,
 ):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 
@@ -109,8 +111,14 @@ class Events(
             msg="Started",
         )
 
-    def daemon_ready(self, *, took: float) -> None:
-        self._log.info("DAEMON_READY", took=round(took, 3), msg="Ready: everything is connected")
+    def daemon_ready(self, *, took: float, promised: float) -> None:
+        log = self._log.info if took <= promised else self._log.warning
+        log(
+            "DAEMON_READY",
+            took=round(took, 3),
+            promised=promised,
+            msg="Ready: everything is connected",
+        )
 
     def daemon_drained(self, *, took: float) -> None:
         self._log.info("DAEMON_DRAINED", took=round(took, 3), msg="Stopped, with all work settled")

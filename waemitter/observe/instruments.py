@@ -8,7 +8,7 @@ the event loop's thread, so a plain addition is enough. Registry and exposition 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -78,6 +78,10 @@ class Histogram:
         self._buckets[bisect_left(BOUNDS, seconds)] += 1
         self._sum += seconds
 
+    def counts(self) -> tuple[int, ...]:
+        """How many fell into the bucket of each of BOUNDS, and beyond the last."""
+        return tuple(self._buckets)
+
     @staticmethod
     def family(name: str, meaning: str, labels: Sequence[str]) -> HistogramMetricFamily:
         return HistogramMetricFamily(name, meaning, labels=labels)
@@ -114,6 +118,10 @@ class Family(Generic[Child]):
                 raise ValueError(f"{self._name} is labelled by {self._labels}, not {values}")
             child = self._children[values] = self._new()
         return child
+
+    def children(self) -> Iterable[tuple[tuple[str, ...], Child]]:
+        """The values of the labels, and the child, of each series."""
+        return self._children.items()
 
     def collect(self) -> Metric:
         family = self._new.family(self._name, self._meaning, self._labels)

@@ -63,7 +63,7 @@ MEDIA_OUTCOMES: Final = ("stored", "retry", "failed")
 WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
 JOBS: Final = (
     *("dlq-processor", "buffer-processor", "session-cleanup", "cleanup-stuck-conversations"),
-    *("refresh-analytics", "retention", OTHER),
+    *("refresh-analytics", "retention", "alerts", OTHER),
 )
 DELIVERY_OUTCOMES: Final = ("delivered", "failed", "refused", "hopeless", "gone")
 JOB_OUTCOMES: Final = ("succeeded", "failed", "cut_short")
@@ -197,6 +197,9 @@ class Metrics:
         self.buffers = new(
             Gauge, "buffers", "Windows and turns that have not ended well.", "status"
         )
+        self.conversations_stuck = new(
+            Gauge, "conversations_stuck", "Conversations that nobody goes on with."
+        )
         self.buffer_flushes = new(
             Counter,
             "buffer_flushes_total",
@@ -246,6 +249,12 @@ class Metrics:
             "When this daemon, or before its start any, last ran the job to its end; 0 is never.",
             "job",
         )
+        self.alert_notifications = new(
+            Counter,
+            "alert_notifications_total",
+            "Alerts that the receiver took, and that it did not.",
+            "outcome",
+        )
         self.build_info = new(Gauge, "build_info", "1, labelled by the build.", "version", "python")
 
     def _family(self, new: type[_Child], name: str, meaning: str, *labels: str) -> Family[_Child]:
@@ -291,6 +300,8 @@ class Metrics:
             self.job_last_success.labels(job)
             for outcome in JOB_OUTCOMES:
                 self.job_runs.labels(job, outcome)
+        for outcome in ("sent", "failed"):
+            self.alert_notifications.labels(outcome)
 
     def for_channel(self, name: str) -> None:
         """Bring every series of a channel into being at zero, so that a rate has a start."""

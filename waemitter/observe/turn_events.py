@@ -39,10 +39,11 @@ class TurnEvents:
             msg="A contact writes faster than is answered; the messages are kept",
         )
 
-    def buffers_sampled(self, buffers: Mapping[str, int]) -> None:
-        """`buffers`: by status, those that have not ended well."""
+    def buffers_sampled(self, buffers: Mapping[str, int], *, stuck: int) -> None:
+        """`buffers`: by status, those that have not ended well; `stuck`: conversations that nobody goes on with."""
         for status in BUFFER_STATUSES:
             self._metrics.buffers.labels(status).set(buffers.get(status, 0))
+        self._metrics.conversations_stuck.labels().set(stuck)
         self._log.debug("BUFFERS_SAMPLED", **buffers, msg="What waits, and what failed")
 
     def buffer_flushed(

@@ -74,8 +74,8 @@ class Settings(Group):
     dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.")
     chatwoot: ChatwootSettings = group(ChatwootSettings, "Where people answer.", later=True)
     retention: RetentionSettings = group(RetentionSettings, "How long rows are kept.")
-    slo: SloSettings = group(SloSettings, "What is promised, and measured.", later=True)
-    alerts: AlertsSettings = group(AlertsSettings, "When somebody is told.", later=True)
+    slo: SloSettings = group(SloSettings, "What is promised, and measured.")
+    alerts: AlertsSettings = group(AlertsSettings, "When somebody is told.")
 
     @property
     def field_rules(self) -> Rules:

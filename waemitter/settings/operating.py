@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from waemitter.settings.durations import Duration
 from waemitter.settings.metadata import Group, setting
-from waemitter.settings.values import ApiKeys, SecretUrl, TimeOfDay, lowered
+from waemitter.settings.values import ApiKeys, SecretUrl, TimeOfDay, Token, Url, lowered
 
 _DAY: Final = 86_400.0
 
@@ -94,17 +94,42 @@ class RetentionSettings(Group):
 class SloSettings(Group):
     p95: Duration = setting(
         1.2,
-        "The time within which 95 of 100 webhooks are answered.",
+        "The time within which 95 of 100 webhooks are answered; slower for a quarter of an hour is an alert.",
         old={"WA_CORE_P95_SLO_MS": "ms"},
         gt=0,
     )
     cold_start: Duration = setting(
-        1.75, "The time from start to ready.", old={"WA_CORE_COLD_START_SLO_MS": "ms"}, gt=0
+        1.75,
+        "The time from start to ready; a slower start is logged as a warning.",
+        old={"WA_CORE_COLD_START_SLO_MS": "ms"},
+        gt=0,
     )
 
 
 class AlertsSettings(Group):
-    webhook_url: SecretUrl | None = setting(None, "Where alerts are posted to.", secret=True)
+    webhook_url: SecretUrl | None = setting(
+        None, "Where alerts are posted to, as Alertmanager posts them.", secret=True
+    )
+    webhook_token: Token | None = setting(
+        None, "The bearer that goes with them, if the receiver asks for one.", secret=True
+    )
+    external_url: Url | None = setting(
+        None, "The address at which operators find the dashboard; named in each alert."
+    )
+    interval: Duration = setting(
+        30.0,
+        "How often it is looked whether something is wrong; what is not seen four times is over.",
+        ge=1,
+    )
+    repeat: Duration = setting(
+        14_400.0, "How long after it was told an alert that goes on is told again.", gt=0
+    )
     stuck: int = setting(5, "Alert when more conversations than this are stuck.", ge=0)
     dead_letters: int = setting(10, "Alert when more dead letters than this are pending.", ge=0)
     p95: Duration = setting(2.0, "Alert when the 95th percentile of webhooks is slower.", gt=0)
+    oldest_due: Duration = setting(
+        300.0, "Alert when a due message has waited longer than this.", gt=0
+    )
+    failure_ratio: float = setting(
+        0.05, "Alert when a larger share of a channel's sends fails for good.", ge=0, le=1
+    )

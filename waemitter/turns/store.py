@@ -186,6 +186,23 @@ class TurnStore:
             records = await self._pool.fetch(self.DEPTH)
         return {status: count for status, count in records}  # noqa: C416 a Record is no tuple to a type checker
 
+    STUCK: Final = """
+        select count(*) from (
+          select id from waemitter.conversations where lock_id is not null
+            and (lock_expires_at <= clock_timestamp() or locked_at < clock_timestamp() - interval '2 minutes')
+          union
+          select id from waemitter.conversations where status = 'processing' and lock_id is null
+          union
+          select conversation_id from waemitter.message_buffer where closes_at < clock_timestamp() - interval '2 minutes'
+        ) stuck
+    """
+
+    async def stuck(self) -> int:
+        """How many conversations stuck_webhook_conversations has, each found by an index."""
+        with outages():
+            stuck: int = await self._pool.fetchval(self.STUCK)
+        return stuck
+
 
 def _claimed(record: asyncpg.Record) -> Claimed:
     resume = record["resume"]

@@ -129,7 +129,7 @@ class Worker:
             self._flushed(turn)
         if self._clock() - self._sampled >= SAMPLE_EVERY:
             self._sampled = self._clock()
-            self._events.buffers_sampled(await self._store.depth())
+            self._events.buffers_sampled(await self._store.depth(), stuck=await self._store.stuck())
         return Claim(claims.turns, claims.next_due)
 
     async def release(self, rows: Sequence[Claimed]) -> None:

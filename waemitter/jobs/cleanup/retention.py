@@ -57,6 +57,7 @@ class Retention:
             "processedKeys": await self._emptied(store.PURGE_KEYS, keep.webhook_logs),
             "deadLetters": await self._emptied(store.PURGE_LETTERS, keep.dead_letters),
             "jobRuns": await self._emptied(store.PURGE_RUNS, keep.job_runs),
+            "alerts": await self._emptied(store.PURGE_ALERTS, keep.job_runs),
             "agentContexts": await self._emptied(store.PURGE_CONTEXTS, keep.agents),
             "agentSessions": await self._emptied(store.PURGE_ACCOUNTS, keep.agents),
             "audit": await self._emptied(store.PURGE_AUDIT, keep.audit),

@@ -39,6 +39,7 @@ class CleanupStore:
     PURGE_SESSIONS: Final = "select waemitter.purge_sessions(older_than => $1, max_rows => $2)"
     PURGE_BUFFERS: Final = "select waemitter.purge_buffers(older_than => $1, max_rows => $2)"
     PURGE_RUNS: Final = "select waemitter.purge_job_runs(older_than => $1, max_rows => $2)"
+    PURGE_ALERTS: Final = "select waemitter.purge_alerts(older_than => $1, max_rows => $2)"
     PURGE_CONTEXTS: Final = (
         "select waemitter.purge_agent_contexts(older_than => $1, max_rows => $2)"
     )

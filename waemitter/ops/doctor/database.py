@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -103,6 +103,7 @@ async def _schema(connection: store.Connection, login: str) -> AsyncIterator[Fin
         reason, _, remedy = str(error).rpartition(": ")
         yield problem("schema", reason, remedy)
         yield skipped("triggers", "there is no schema to look at")
+        yield skipped("alerts", "there is no schema to look at")
         return
     yield ok("schema", f"version {await schema.installed_version(connection)}")
     closed = await store.forbidden(connection)
@@ -115,6 +116,18 @@ async def _schema(connection: store.Connection, login: str) -> AsyncIterator[Fin
     else:
         yield ok("rights", f"{login} may use every table of the schema")
     yield _triggers(await store.triggers(connection))
+    if not closed:
+        yield _alerts(await store.alerts(connection))
+
+
+def _alerts(firing: Sequence[store.Alert]) -> Finding:
+    if not firing:
+        return ok("alerts", "none is firing")
+    return warning(
+        "alerts",
+        "; ".join(alert.summary for alert in firing),
+        "; ".join(dict.fromkeys(alert.action for alert in firing)),
+    )
 
 
 def _triggers(found: dict[str, str]) -> Finding:

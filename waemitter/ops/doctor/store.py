@@ -64,6 +64,22 @@ async def forbidden(connection: Connection) -> list[str]:
     return [record[0] for record in await connection.fetch(FORBIDDEN)]
 
 
+ALERTS: Final = """
+    select summary, action from waemitter.alerts where ended_at is null and fired_at is not null
+    order by severity, fired_at, id limit 5
+"""
+
+
+class Alert(NamedTuple):
+    summary: str
+    action: str
+
+
+async def alerts(connection: Connection) -> list[Alert]:
+    """What daemons found wrong and is not over, the most urgent first; at most five."""
+    return [Alert(*record) for record in await connection.fetch(ALERTS)]
+
+
 NOTIFY: Final = "select pg_notify($1, $2)"
 
 
