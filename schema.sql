@@ -99,6 +99,8 @@ create table if not exists waemitter.channels (
   phone_number_id     text,
   messages_per_second double precision not null default 80 check (messages_per_second >= 0),  -- 0 = no limit
   limit_is_set        boolean not null default false,  -- by a setting: an upgrade by Meta leaves it alone
+  throttle            double precision not null default 1 check (throttle > 0 and throttle <= 1),  -- of the limit, at throttled_at
+  throttled_at        timestamptz,                                                            -- Meta last said 130429
   pair_seconds        double precision not null default 6 check (pair_seconds >= 0),
   pair_burst          integer not null default 45 check (pair_burst between 1 and 45),
   unconfirmed_policy  text check (unconfirmed_policy in ('retry', 'hold')),                   -- NULL = the daemon's setting
@@ -121,10 +123,8 @@ create table if not exists waemitter.channels (
 create table if not exists waemitter.channel_buckets (
   channel text primary key references waemitter.channels (name) on update cascade on delete cascade,
   tat     timestamptz not null default '-infinity',  -- theoretical arrival time (GCRA): the next free send slot
-  throttle     double precision not null default 1 check (throttle > 0 and throttle <= 1),  -- of the limit, when it was throttled
-  throttled_at timestamptz,                                                                 -- Meta answered 130429
-  inbound      double precision not null default 0 check (inbound >= 0),                    -- the recent peak, messages a second
-  inbound_at   timestamptz
+  inbound double precision not null default 0 check (inbound >= 0),  -- the recent peak, messages a second
+  inbound_at timestamptz
 ) with (fillfactor = 10);
 
 -- Slots a second of a number: 0.97 of its limit, of which inbound messages have their share (Meta counts both), lowered
@@ -1880,7 +1880,7 @@ declare
   v_wait bigint[]; v_wait_until timestamptz[];
   v_most constant integer := 1000;  -- rows that one claim may park, re-date, end or resend
 begin
-  select b.tat, waemitter.send_rate(c.messages_per_second, b.throttle, b.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
+  select b.tat, waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
          c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null,
          case when c.statuses_seen_at > clock_timestamp() - interval '15 seconds'
@@ -2114,16 +2114,22 @@ begin
   return next;
 end $$;
 
--- Meta answered 130429: the number sends at 0.7 of its present rate, for all daemons, and slowly faster again. Once for all
--- answers of the same moment. Returns whether it was lowered.
-create or replace function waemitter.throttle_channel(channel text) returns boolean language sql as $$
+-- Meta said 130429, in an answer or (`happened`: when, by its clock) in a webhook: the number, named by its channel or its id,
+-- sends at 0.7 of its present rate, for all daemons, and slowly faster again. Once for all that was said of the same moment; what
+-- is five minutes old has been made up for. The channel's row is written, never the bucket's, which belongs to the claims: a
+-- transaction that applies statuses must not wait for it. Returns whether the rate was lowered.
+create or replace function waemitter.throttle_channel(
+  channel text default null, phone_number_id text default null, happened timestamptz default null
+) returns boolean language sql as $$
   with lowered as (
-    update waemitter.channel_buckets b
+    update waemitter.channels c
     set throttled_at = clock_timestamp(), throttle = greatest(0.1,
-      0.7 * least(1, b.throttle + coalesce(extract(epoch from clock_timestamp() - b.throttled_at) / 300, 1)))
-    where b.channel = throttle_channel.channel
-      and (b.throttled_at is null or b.throttled_at < clock_timestamp() - interval '2 seconds')
-    returning b.channel)
+      0.7 * least(1, c.throttle + coalesce(extract(epoch from clock_timestamp() - c.throttled_at) / 300, 1)))
+    where (c.name = throttle_channel.channel or c.phone_number_id = throttle_channel.phone_number_id)
+      and (c.throttled_at is null
+           or c.throttled_at < least(coalesce(happened, clock_timestamp()), clock_timestamp()) - interval '2 seconds')
+      and (happened is null or happened > clock_timestamp() - interval '5 minutes')
+    returning c.name)
   select exists (select from lowered)
 $$;
 
@@ -2145,11 +2151,10 @@ $$;
 create or replace function waemitter.upgrade_throughput(channel text, messages_per_second double precision default 1000)
 returns boolean language sql as $$
   with raised as (
-    update waemitter.channels c set messages_per_second = upgrade_throughput.messages_per_second
+    update waemitter.channels c
+    set messages_per_second = upgrade_throughput.messages_per_second, throttle = 1, throttled_at = null
     where c.name = upgrade_throughput.channel and not c.limit_is_set and c.messages_per_second = 80
-    returning c.name),
-  eased as (
-    update waemitter.channel_buckets b set throttle = 1, throttled_at = null from raised where b.channel = raised.name)
+    returning c.name)
   select exists (select from raised)
 $$;
 

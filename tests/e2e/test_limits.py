@@ -127,7 +127,7 @@ async def test_a_meta_stricter_than_the_limit_slows_the_number_and_costs_no_atte
 
     assert (await scene.report())["refused_by_code"]["130429"] > 0
     assert await scene.value("select max(attempts) from waemitter.outbox_messages") == 1
-    assert await scene.value("select throttle from waemitter.channel_buckets") < 1
+    assert await scene.value("select throttle from waemitter.channels") < 1
 
 
 PAIRS: Final = {

@@ -201,9 +201,26 @@ async def test_what_concerns_the_number_pauses_it_and_the_message_goes_back_unsp
     assert (row["status"], row["attempts"], await meta.letter()) == ("queued", 0, None)
     assert channel["pause_reason"] == f"{reason}: Refused"
     assert (channel["probe_at"] is not None) == forever
+    assert channel["throttle"] == 1  # none of them says that it was sent too fast
     assert await meta.outbox.claim_ids() == []
     (line,) = meta.observed.lines("CHANNEL_PAUSED")
     assert line["level"] == ("warning" if code == 80007 else "error")
+
+
+async def test_a_limit_that_was_met_pauses_the_number_and_lowers_its_rate_once(meta: Meta) -> None:
+    for attempt in (await meta.sent(), await meta.sent()):
+        await meta.fails(attempt, 130429, at=ago(1))
+
+    channel = await meta.channel()
+    assert channel["pause_reason"] == "THROTTLE_NUMBER: Refused"
+    assert channel["throttle"] == pytest.approx(0.7)
+
+
+async def test_a_limit_that_a_number_s_error_tells_of_lowers_its_rate(meta: Meta) -> None:
+    refused = classify_status_error([{"code": 130429, "title": "Too fast"}])
+    async with meta.outbox.pool.acquire() as connection, connection.transaction():
+        await meta.failures().apply(connection, [], [Notice(NUMBER, refused)])
+    assert (await meta.channel())["throttle"] == pytest.approx(0.7)
 
 
 async def test_what_concerns_one_recipient_makes_it_wait_alone(meta: Meta) -> None:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.outbox_rows import Outbox, ago, outbox_at
+from waemitter.outbox.channels.store import ChannelStore
 from waemitter.outbox.retry import Outcome
 from waemitter.outbox.store import Claimed, OutboxStore
 
@@ -262,8 +263,11 @@ async def test_no_sliding_second_is_ever_too_full(
 async def shift_bucket(outbox: Outbox, seconds: float) -> None:
     await outbox.pool.execute(
         "update waemitter.channel_buckets set tat = '-infinity',"
-        " throttled_at = throttled_at - $1 * interval '1 second',"
         " inbound_at = inbound_at - $1 * interval '1 second'",
+        seconds,
+    )
+    await outbox.pool.execute(
+        "update waemitter.channels set throttled_at = throttled_at - $1 * interval '1 second'",
         seconds,
     )
 
@@ -291,6 +295,24 @@ async def test_130429_lowers_the_rate_for_all_and_time_brings_it_back(outbox: Ou
     assert await rate_of(outbox) == pytest.approx(0.56 * rate, rel=0.02)
     await shift_bucket(outbox, 300)
     assert await rate_of(outbox) == pytest.approx(rate)
+
+
+async def test_news_of_before_the_last_lowering_lower_nothing_nor_do_old_ones(
+    outbox: Outbox,
+) -> None:
+    rate = await limit(outbox, 100)
+
+    async def told(seconds_ago: float) -> float:
+        await ChannelStore(outbox.pool).throttle(phone_number_id="1", happened=ago(seconds_ago))
+        return await rate_of(outbox)
+
+    await outbox.channel(phone_number_id="1")
+    assert await told(301) == pytest.approx(rate)
+    assert await told(3) == pytest.approx(0.7 * rate, rel=0.02)
+    assert await told(1) == pytest.approx(0.7 * rate, rel=0.02)
+    await shift_bucket(outbox, 30)
+    assert await told(29) == pytest.approx(0.8 * rate, rel=0.02)
+    assert await told(20) == pytest.approx(0.56 * rate, rel=0.02)
 
 
 async def test_the_rate_never_falls_below_a_tenth(outbox: Outbox) -> None:

@@ -103,6 +103,13 @@ def test_what_concerns_the_number_pauses_it_and_costs_the_message_nothing(
     assert consequence(refused(error_class)) == Consequence(pause=pause)
 
 
+@pytest.mark.parametrize(("code", "slower"), [(130429, True), (131057, False), (131048, False)])
+def test_a_limit_that_was_met_lowers_the_rate_and_a_mere_pause_does_not(
+    code: int, *, slower: bool
+) -> None:
+    assert consequence(classify_status_error([{"code": code}])).slower is slower
+
+
 def test_meta_says_how_long_a_throttle_lasts_but_not_a_pause() -> None:
     throttled = consequence(refused(ErrorClass.THROTTLE_APP, hold=1140.0))
     paused = consequence(refused(ErrorClass.PAUSE_NUMBER, hold=7.0))

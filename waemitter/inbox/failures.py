@@ -69,6 +69,7 @@ class Failures:
         failed = await self._letters.apply_failures(connection, updates, patience=self._patience)
         held = await self._hold(connection, failures, failed)
         paused = await self._pause(connection, [*failures, *notices])
+        await self._slow(connection, [*failures, *notices])
 
         def tell() -> None:
             for each in failed:
@@ -142,6 +143,19 @@ class Failures:
             )
             paused += [Paused(name, error_class, pause.seconds) for name in names]
         return paused
+
+    async def _slow(self, connection: Connection, told: Sequence[Failure | Notice]) -> None:
+        """Lower the rates of the numbers whose limit was met, each once, by the latest that was told."""
+        latest: dict[str, datetime.datetime | None] = {}
+        for each in told:
+            if not consequence(each.refused).slower or each.phone_number_id is None:
+                continue
+            at = each.update.at if isinstance(each, Failure) else None
+            before = latest.setdefault(each.phone_number_id, at)
+            if before is not None and (at is None or at > before):
+                latest[each.phone_number_id] = at
+        for number, at in sorted(latest.items()):
+            await self._channels.throttle(phone_number_id=number, happened=at, within=connection)
 
     def _tell(self, failed: Failed, refused: Refused) -> None:
         self._events.delivery_failed(

@@ -47,11 +47,15 @@ class Pause(NamedTuple):
 
 
 class Consequence(NamedTuple):
-    """`hold`: seconds for which the message's template is held, may be infinite. `suppress`: its recipient opted out."""
+    """`hold`: seconds for which the message's template is held, may be infinite. `suppress`: its recipient opted out.
+
+    `slower`: the number's limit was met, so its rate is lowered.
+    """
 
     pause: Pause | None = None
     hold: float | None = None
     suppress: bool = False
+    slower: bool = False
 
 
 class Again(StrEnum):
@@ -90,6 +94,7 @@ PAIR_WAIT: Final = 1.0  # seconds at the least: the recipient's row says how lon
 APP_WAIT: Final = 60.0
 NUMBER_WAIT: Final = 2.0
 DEFER_WAIT: Final = 86_400.0  # "24 hours or more", for what Meta chose not to deliver
+TOO_FAST: Final = 130429  # Meta's error code: the number's throughput is used up
 LONG: Final = 3600.0  # seconds from which a throttle is a restriction, and a person should know
 
 PAUSES: Final[Mapping[ErrorClass, Pause]] = {
@@ -171,7 +176,10 @@ def consequence(answer: Refused) -> Consequence:
         pause = pause._replace(seconds=answer.hold)
     held = answer.error_class is ErrorClass.FAIL_TEMPLATE
     return Consequence(
-        pause=pause, hold=(answer.hold or inf) if held else None, suppress=answer.suppress
+        pause=pause,
+        hold=(answer.hold or inf) if held else None,
+        suppress=answer.suppress,
+        slower=answer.code == TOO_FAST,
     )
 
 

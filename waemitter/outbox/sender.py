@@ -38,7 +38,6 @@ RESERVE: Final = 0.3  # seconds of work that may be leased ahead without a limit
 KEPT_STILL: Final = (
     60.0  # seconds at the most for which a pause holds here alone, when it could not be written
 )
-TOO_FAST: Final = 130429  # Meta's error code: the number's throughput is used up
 MARGIN: Final = 0.5  # seconds between the end of the last possible request and the end of its lease
 
 
@@ -325,7 +324,7 @@ class Sender:
         asked = consequence(answer)
         try:
             if asked.pause is not None:
-                await self._pause(asked.pause, answer)
+                await self._pause(asked.pause, answer, slower=asked.slower)
             if asked.hold is not None:
                 await self._hold(attempt, answer, asked.hold)
             if asked.suppress:
@@ -335,7 +334,7 @@ class Sender:
         except DatabaseUnreachable as error:
             self._events.database_lost(error=str(error))
 
-    async def _pause(self, pause: Pause, answer: Refused) -> None:
+    async def _pause(self, pause: Pause, answer: Refused, *, slower: bool) -> None:
         """Stop the channel, once for all the messages that learn of it at the same time; with others of its account."""
         now = self._clock()
         seconds = min(pause.seconds, KEPT_STILL)
@@ -349,8 +348,8 @@ class Sender:
             account=pause.account,
         )
         self._pause_written_at = self._clock()
-        if answer.code == TOO_FAST:
-            await self._store.throttle(self._channel)
+        if slower:
+            await self._channels.throttle(channel=self._channel)
         for channel in paused:
             self._events.channel_paused(
                 channel=channel, reason=answer.error_class, seconds=pause.seconds

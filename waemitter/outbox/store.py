@@ -234,13 +234,6 @@ class OutboxStore:
         with outages():
             await self._pool.execute(self.ENSURE_CHANNEL, name, phone_number_id, *limits)
 
-    THROTTLE: Final = "select waemitter.throttle_channel(channel => $1)"
-
-    async def throttle(self, channel: str) -> None:
-        """Meta's limit was met: all daemons send more slowly for some minutes."""
-        with outages():
-            await self._pool.execute(self.THROTTLE, channel)
-
     RESERVE_INBOUND: Final = "select waemitter.reserve_inbound(channel => $1, per_second => $2)"
 
     async def reserve_inbound(self, channel: str, per_second: int) -> None:
@@ -258,7 +251,7 @@ class OutboxStore:
 
     CHANNELS: Final = """
         select c.name,
-               waemitter.send_rate(c.messages_per_second, b.throttle, b.throttled_at, b.inbound, b.inbound_at, now()) as rate,
+               waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, now()) as rate,
                c.paused_until > clock_timestamp() as paused, c.pause_reason,
                extract(epoch from greatest(b.tat, now()) - now())::float8 as taken
         from waemitter.channels c join waemitter.channel_buckets b on b.channel = c.name

@@ -56,6 +56,22 @@ class ChannelStore:
             )
         return [record["name"] for record in records]
 
+    THROTTLE: Final = """
+        select waemitter.throttle_channel(channel => $1, phone_number_id => $2, happened => $3)
+    """
+
+    async def throttle(
+        self,
+        *,
+        channel: str | None = None,
+        phone_number_id: str | None = None,
+        happened: datetime.datetime | None = None,
+        within: Connection | None = None,
+    ) -> None:
+        """Meta's limit was met: all daemons send more slowly for some minutes; `happened`: when Meta said so."""
+        with outages():
+            await (within or self._pool).execute(self.THROTTLE, channel, phone_number_id, happened)
+
     RESUME: Final = """
         select resume_channels as name
         from waemitter.resume_channels(channel => $1, waba_id => $2, reasons => $3)

@@ -37,8 +37,8 @@ class DashboardStore:
     CHANNELS: Final = """
         select c.name, c.kind, c.display_number, c.messages_per_second, c.quality, c.tier, c.paused_until, c.pause_reason,
                c.paused_at, c.paused_until > clock_timestamp() as paused, c.statuses_seen_at,
-               waemitter.send_rate(c.messages_per_second, b.throttle, b.throttled_at, b.inbound, b.inbound_at, now()) as rate,
-               b.throttled_at > clock_timestamp() - interval '5 minutes' as throttled,
+               waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, now()) as rate,
+               c.throttled_at > clock_timestamp() - interval '5 minutes' as throttled,
                (select count(*) from waemitter.held_templates h where h.channel = c.name) as held_templates
         from waemitter.channels c join waemitter.channel_buckets b on b.channel = c.name order by c.name
     """
