@@ -1590,18 +1590,19 @@ begin
   v_at := greatest(clock_timestamp(), v_c.starts_at);
   v_suppressed := exists (select from waemitter.suppressions);
   if v_c.quiet_from is not null then v_known := waemitter.known_zones(zones); end if;
-  with given as materialized (
+  with clocks as materialized (  -- once for each zone, not for each row
+    select z.zone, waemitter.awake(v_at, nullif(z.zone, ''), v_c.quiet_from, v_c.quiet_until) as at
+    from unnest(array[''] || v_known) as z (zone)),
+  given as materialized (
     select g.*, v_suppressed and exists (
         select from waemitter.suppressions s
         where s.address = g.address and coalesce(s.channel, v_c.channel) = v_c.channel
           and waemitter.opt_out_concerns(s.scope, v_c.channel, v_c.category, enqueue_campaign.message_type, g.payload)) as opted_out
     from (select u.recipient, coalesce(u.payload::jsonb, payloads[1]::jsonb) as payload, waemitter.address(u.recipient) as address,
-            case when u.zone = any (v_known) then u.zone end as zone
-          from unnest(recipients, payloads, zones) as u (recipient, payload, zone) offset 0) g),
+            case when u.zone = any (v_known) then u.zone end as zone, u.n
+          from unnest(recipients, payloads, zones) with ordinality as u (recipient, payload, zone, n) offset 0) g),
   dated as (
-    select g.*, case when v_c.quiet_from is null then v_at
-                     else waemitter.awake(v_at, g.zone, v_c.quiet_from, v_c.quiet_until) end as at
-    from given g),
+    select g.*, k.at from given g join clocks k on k.zone = coalesce(g.zone, '') order by g.n),
   put as (
     insert into waemitter.outbox_messages
       (campaign_id, channel, recipient, message_type, payload, priority, max_attempts, expires_at, ordering_key, time_zone,

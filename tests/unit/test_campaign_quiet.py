@@ -50,9 +50,17 @@ def test_a_number_tells_its_clock_and_its_country(address, zone, country):
     assert country_of(address) == country
 
 
-@pytest.mark.parametrize("region", ["US", "DE", "RU", "IT", "BR", "AU", "ID", "KZ", "MX", "GB"])
-def test_a_neighbour_s_zone_is_that_of_the_number_itself(region):
-    number = phonenumbers.example_number_for_type(region, phonenumbers.PhoneNumberType.MOBILE)
-    assert number is not None
-    address = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    assert zone_of(address) == timezone.time_zones_for_geographical_number(number)[0]
+@pytest.mark.parametrize("kind", ["MOBILE", "FIXED_LINE", "TOLL_FREE", "VOIP"])
+def test_a_number_s_zone_is_the_one_that_libphonenumber_knows(kind):
+    numbers = {
+        region: phonenumbers.example_number_for_type(
+            region, getattr(phonenumbers.PhoneNumberType, kind)
+        )
+        for region in phonenumbers.SUPPORTED_REGIONS
+    }
+    for region, number in numbers.items():
+        if number is None:
+            continue
+        address = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        known = timezone.time_zones_for_geographical_number(number)[0]
+        assert (region, zone_of(address) or timezone.UNKNOWN_TIMEZONE) == (region, known)

@@ -7,17 +7,15 @@ time zone. schema.sql (`awake`) moves a row that falls into the hours to their e
 from __future__ import annotations
 
 import datetime
-import functools
 import re
 from typing import Final, NamedTuple
 
 import phonenumbers
-from phonenumbers import timezone
-from phonenumbers.tzdata import TIMEZONE_LONGEST_PREFIX
+from phonenumbers.timezone import UNKNOWN_TIMEZONE
+from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
 
 from waemitter.errors import UsageError
 
-_PREFIX: Final = 1 + TIMEZONE_LONGEST_PREFIX
 _HOURS: Final = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
 
 
@@ -50,23 +48,17 @@ def zone_of(address: str) -> str | None:
     the longest known prefix leads to.
     """
     if address.startswith("+"):
-        return _zone(address[:_PREFIX], len(address))
+        return _zone(address[1:])
     number = phonenumbers.example_number(address[:2].upper())
-    return None if number is None else _named(number)
+    return None if number is None else _zone(f"{number.country_code}{number.national_number}")
 
 
-@functools.lru_cache(maxsize=2**16)
-def _zone(prefix: str, length: int) -> str | None:
-    """The data go by the prefix alone, and a list is full of neighbours: reading a number is the costly part."""
-    try:
-        return _named(phonenumbers.parse(prefix.ljust(length, "0")))
-    except phonenumbers.NumberParseException:
-        return None
-
-
-def _named(number: phonenumbers.PhoneNumber) -> str | None:
-    zone: str = timezone.time_zones_for_geographical_number(number)[0]
-    return None if zone == timezone.UNKNOWN_TIMEZONE else zone
+def _zone(digits: str) -> str | None:
+    """As libphonenumber has it, which goes by the prefix alone too, but reads the whole number first: a hundred times the cost."""
+    for length in range(TIMEZONE_LONGEST_PREFIX, 0, -1):
+        if zones := TIMEZONE_DATA.get(digits[:length]):
+            return None if zones[0] == UNKNOWN_TIMEZONE else zones[0]
+    return None
 
 
 def country_of(address: str) -> str | None:
