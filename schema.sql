@@ -1879,7 +1879,8 @@ declare
   v_held_templates boolean; v_suppressions boolean; v_campaigns boolean; v_barred bigint[]; v_barriers text[]; v_paced integer;
   v_pair interval; v_pair_credit interval; v_pairs boolean; v_addresses text[]; v_debts timestamptz[];
   v_wait bigint[]; v_wait_until timestamptz[];
-  v_most constant integer := 1000;  -- rows that one claim may park, re-date, end or resend
+  v_most constant integer := 500;  -- rows, about, that one claim may park, re-date, end or resend
+  v_least constant integer := 50;  -- looked at together, also when that is more: one by one they would cost far more
 begin
   select b.tat, waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
          c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
@@ -1918,7 +1919,7 @@ begin
   select o.priority into v_priority from waemitter.outbox_messages o
     where o.channel = v_channel and o.available_at is not null order by o.priority desc limit 1;
   while v_priority is not null loop
-    v_scan := least(v_left, v_most - v_tidied);
+    v_scan := least(v_left, greatest(v_most - v_tidied, v_least));
     while v_left > 0 and v_tidied < v_most loop
       with due as materialized (
         select o.id, o.lane, o.status, o.available_at, o.claimed_at is not null as started, o.expires_at,
@@ -2082,10 +2083,10 @@ begin
       end if;
       v_ended := v_ended || v_orphans;  -- parked behind one that is parked itself, and perhaps for nobody
       v_tidied := v_tidied + v_moved;
-      -- rows that others have locked must not hide those behind them: look further, as far as a thousand
+      -- rows that others have locked must not hide those behind them: look further, as far as v_most
       exit when (v_n < v_scan and v_again = 0)
         or (v_moved + cardinality(v_take) = 0 and v_scan >= v_most - v_tidied);
-      v_scan := least(greatest(v_left * 2 + 50, v_scan * 2), v_most - v_tidied);
+      v_scan := least(greatest(v_left * 2 + 50, v_scan * 2), greatest(v_most - v_tidied, v_least));
     end loop;
 
     select o.available_at into v_first from waemitter.outbox_messages o

@@ -113,7 +113,7 @@ async def test_a_long_lane_at_the_head_costs_a_claim_what_it_parks_and_not_its_l
 ) -> None:
     await outbox.pool.execute(
         "insert into waemitter.outbox_messages (recipient, message_type, payload)"
-        " select '+14155550123', 'text', '{}' from generate_series(1, 30000)"
+        " select '+14155550123', 'text', '{}' from generate_series(1, 15000)"
     )
     async with outbox.pool.acquire() as connection:
         first, second = await pages(connection, CLAIM), await pages(connection, CLAIM)
@@ -121,5 +121,26 @@ async def test_a_long_lane_at_the_head_costs_a_claim_what_it_parks_and_not_its_l
     parked = await outbox.pool.fetchval(
         "select count(*) from waemitter.outbox_messages where hold = 'lane'"
     )
-    assert parked == 2000
-    assert max(first, second) * BATCH <= PAGES_A_ROW * 1000
+    assert parked == 1000
+    assert max(first, second) * BATCH <= PAGES_A_ROW * 500
+
+
+async def test_a_capped_campaign_at_the_head_costs_a_claim_what_it_dates_and_not_its_length(
+    outbox: Outbox,
+) -> None:
+    await outbox.pool.execute(
+        """
+        with made as (
+          insert into waemitter.campaigns (name, status, messages_per_second) values ('May', 'running', 1) returning id)
+        insert into waemitter.outbox_messages (recipient, message_type, payload, ordering_key, campaign_id)
+        select '+1415555' || n, 'text', '{}', '', made.id from made, generate_series(1, 5000) n
+        """
+    )
+    async with outbox.pool.acquire() as connection:
+        first, second = await pages(connection, CLAIM), await pages(connection, CLAIM)
+
+    dated = await outbox.pool.fetchval(
+        "select count(*) from waemitter.outbox_messages where due_at is not null"
+    )
+    assert 1000 <= dated <= 1100
+    assert max(first, second) * BATCH <= PAGES_A_ROW * 500
