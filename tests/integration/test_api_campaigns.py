@@ -53,6 +53,26 @@ async def test_a_campaign_is_sent_to_all_but_the_numbers_that_are_none(shop: Sho
     assert (told["status"], told["total"], told["progress"]) == ("running", 2, 0)
 
 
+@pytest.mark.parametrize(("category", "queued"), [(None, 0), ("utility", 1)])
+async def test_its_category_says_whether_an_opt_out_concerns_it(
+    shop: Shop, category: str | None, queued: int
+) -> None:
+    await shop.outbox.pool.execute(
+        "insert into waemitter.suppressions (address) values ('14155550002')"
+    )
+    payload = {"messageType": "text", "payload": {"text": {"body": "Your parcel is late"}}}
+    campaign = await made(shop, **payload, **({"category": category} if category else {}))
+    body = {"campaignId": campaign, "recipients": ["+14155550002"]}
+    _, sent = await shop.call("POST", "/api/campaigns/send", body)
+    _, told = await shop.call("GET", f"/api/campaigns/{campaign}")
+    assert (sent["queued"], told["category"]) == (queued, category or "marketing")
+
+
+async def test_a_category_that_meta_does_not_have_is_refused(shop: Shop) -> None:
+    code, problem = await shop.call("POST", "/api/campaigns", {"name": "May", "category": "spam"})
+    assert (code, problem["errors"][0]["field"]) == (422, "category")
+
+
 async def test_each_recipient_gets_its_own_parameters_and_the_message_once(shop: Shop) -> None:
     await shop.outbox.pool.execute(
         "insert into waemitter.suppressions (address) values ('14155550002')"

@@ -34,7 +34,7 @@ def run(dsn: str) -> Run:
 async def test_what_an_operator_does_takes_effect_or_says_why_not(run: Run, connection):
     made = await run(
         *("create", "June", "--csv", "-", "--template", "shipped", "--quiet-hours", "21:00-08:00"),
-        *("--rate", "5", "--at", "2020-01-01T09:00Z"),
+        *("--rate", "5", "--at", "2020-01-01T09:00Z", "--category", "utility"),
         stdin="+14155550001,17\n+14155550002,18\n",
     )
     assert (
@@ -54,7 +54,7 @@ async def test_what_an_operator_does_takes_effect_or_says_why_not(run: Run, conn
     assert listed.stdout.startswith("1\tJune\tcancelled\t100%\t2\t0\t")
     row = await connection.fetchrow("select * from waemitter.outbox_messages order by id limit 1")
     assert '"text": "17"' in row["payload"]
-    assert row["time_zone"] == "America/Los_Angeles"
+    assert (row["time_zone"], row["category"]) == ("America/Los_Angeles", "utility")
 
 
 async def test_more_recipients_join_a_campaign_each_once(run: Run, tmp_path: Path):

@@ -23,7 +23,7 @@ from waemitter.outbox.campaigns.enqueue import Report, enqueue
 from waemitter.outbox.campaigns.form import Form, template_payload
 from waemitter.outbox.campaigns.quiet import parse_quiet_hours
 from waemitter.outbox.campaigns.recipients import Listing, read_csv
-from waemitter.outbox.campaigns.store import Action, Campaign, CampaignStore, NewCampaign
+from waemitter.outbox.campaigns.store import Action, Campaign, CampaignStore, Category, NewCampaign
 
 app: Final = typer.Typer(no_args_is_help=True, help="One message to many.")
 
@@ -55,6 +55,10 @@ Quiet = Annotated[
     str | None,
     typer.Option("--quiet-hours", help="As in 21:00-08:00, by the recipient's clock."),
 ]
+Kind = Annotated[
+    Category,
+    typer.Option("--category", help="Of its messages, by which opt-outs concern them."),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow it until each message has an outcome.")]
 
 Message = tuple[str | None, str | None, str, list[str], Path | None]
@@ -72,6 +76,7 @@ def create(  # noqa: PLR0913 an option each
     param: Params = None,
     file: File = None,
     channel: Channel = "default",
+    category: Kind = Category.MARKETING,
     rate: Rate = None,
     at: At = None,
     expires: Expires = None,
@@ -87,6 +92,7 @@ def create(  # noqa: PLR0913 an option each
         campaign = NewCampaign(
             name=name,
             channel=channel,
+            category=category,
             message_type=None if form is None else form.message_type,
             payload=None if form is None else json.dumps(form.payload),
             messages_per_second=rate,

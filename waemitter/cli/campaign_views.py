@@ -117,7 +117,7 @@ def described(
             {**row, "failures": [failure._asdict() for failure in failures], "costs": list(cost)}
         )
         return
-    names = ("id", "name", "channel", "status", "total", *FUNNEL, *BESIDE, "progress")
+    names = ("id", "name", "channel", "category", "status", "total", *FUNNEL, *BESIDE, "progress")
     print_rows([{"": name, "value": row[name]} for name in names], ("", "value"))
     if failures:
         typer.echo()

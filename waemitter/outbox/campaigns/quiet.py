@@ -54,7 +54,7 @@ def zone_of(address: str) -> str | None:
 
 
 def _zone(digits: str) -> str | None:
-    """As libphonenumber has it, which goes by the prefix alone too, but reads the whole number first: a hundred times the cost."""
+    """As libphonenumber has it, which goes by the prefix alone too, but reads all of it first: a hundred times the cost."""
     for length in range(TIMEZONE_LONGEST_PREFIX, 0, -1):
         if zones := TIMEZONE_DATA.get(digits[:length]):
             return None if zones[0] == UNKNOWN_TIMEZONE else zones[0]

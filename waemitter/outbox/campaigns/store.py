@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
 
 import asyncpg
@@ -14,6 +15,16 @@ from waemitter.errors import CampaignEnded, NotFound
 from waemitter.outbox.campaigns.quiet import QuietHours
 
 Action = Literal["start", "pause", "resume", "cancel"]
+
+
+class Category(StrEnum):
+    """Of a campaign's messages, as Meta has them; opt-outs concern them by it (`opt_out_concerns` in schema.sql)."""
+
+    MARKETING = "marketing"
+    UTILITY = "utility"
+    AUTHENTICATION = "authentication"
+    SERVICE = "service"
+
 
 ROWS: Final = 5000
 """Rows that one statement writes, releases or ends: some hundred milliseconds of locks."""
@@ -49,6 +60,7 @@ class Campaign(NamedTuple):
     created_at: datetime.datetime
     started_at: datetime.datetime | None
     completed_at: datetime.datetime | None
+    category: str
 
     @property
     def ended(self) -> int:
@@ -76,6 +88,7 @@ class NewCampaign(NamedTuple):
     quiet_from: datetime.time | None = None
     quiet_until: datetime.time | None = None
     created_by: str | None = None
+    category: str = Category.MARKETING
 
     def quiet(self, hours: QuietHours | None) -> NewCampaign:
         return self if hours is None else self._replace(quiet_from=hours[0], quiet_until=hours[1])
@@ -123,8 +136,8 @@ class CampaignStore:
 
     CREATE: Final = """
         insert into waemitter.campaigns (name, channel, message_type, payload, messages_per_second, priority, max_attempts,
-                                         starts_at, expires_at, quiet_from, quiet_until, created_by)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, current_user)) returning id
+                                         starts_at, expires_at, quiet_from, quiet_until, created_by, category)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, current_user), $13) returning id
     """
 
     CHANNEL: Final = "select true from waemitter.channels where name = $1"
@@ -141,7 +154,7 @@ class CampaignStore:
     GET: Final = """
         select id, name, channel, status, total, sent, delivered, read, failed, suppressed, cancelled, expired, clicked,
                replied, message_type, payload, messages_per_second, priority, max_attempts, starts_at, expires_at,
-               quiet_from, quiet_until, created_by, created_at, started_at, completed_at
+               quiet_from, quiet_until, created_by, created_at, started_at, completed_at, category
         from waemitter.campaigns where id = $1
     """
 
@@ -158,7 +171,7 @@ class CampaignStore:
     LIST: Final = """
         select id, name, channel, status, total, sent, delivered, read, failed, suppressed, cancelled, expired, clicked,
                replied, message_type, payload, messages_per_second, priority, max_attempts, starts_at, expires_at,
-               quiet_from, quiet_until, created_by, created_at, started_at, completed_at
+               quiet_from, quiet_until, created_by, created_at, started_at, completed_at, category
         from waemitter.campaigns where id < coalesce($2, 9223372036854775807) order by id desc limit $1
     """
 
