@@ -27,7 +27,7 @@ format: $(VENV)/.dev ## ruff's formatter and its safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## every bar, measured here, beside a bare pipeline
+bench: $(VENV)/.dev ## every bar, measured here, beside a bare pipeline and other queues
 	@$(BIN)/waemitter bench --suite $(ARGS)
 
 chaos: $(VENV)/.dev ## faults by a seed; SEED=7 repeats a run, BLOWS=60 MESSAGES=20000 make a long one

@@ -6,17 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from xml.etree import ElementTree as ET
 
 import aiohttp
 import pytest
 from typer.testing import CliRunner
 
 from waemitter.cli.main import app
+from waemitter.errors import UsageError
 from waemitter.ops.bench.bars import bar
+from waemitter.ops.bench.chart import chart
 from waemitter.ops.bench.cloud import BenchFailed, SinkCloud
+from waemitter.ops.bench.plan import Plan
 from waemitter.ops.bench.samples import percentile, spread
 from waemitter.ops.bench.sink import Sink, peak_per_second, serve
-from waemitter.ops.bench.suite import Plan, run_suite
+from waemitter.ops.bench.suite import GROUPS, run_suite
 from waemitter.whatsapp.client import GraphClient, open_session
 from waemitter.whatsapp.errors import Accepted, classify
 
@@ -26,6 +30,8 @@ TINY = Plan(
     pickups=3,
     idle=0.1,
     paced=0.5,
+    together=((80.0, 2),),
+    troubles=("paused",),
     inserting=1,
     clients=(1,),
     latencies=(0.0,),
@@ -35,6 +41,10 @@ TINY = Plan(
     hearing=0.1,
     webhooks=90,
     statuses=90,
+    peers=("pgqueuer, by an expert", "procrastinate"),
+    listed=200,
+    queued=500,
+    holding=0.5,
 )
 
 
@@ -150,15 +160,43 @@ def test_the_command_sends_all_and_tells_what_it_took():
     assert 0 < told["p50_ms"] <= told["p99_ms"]
 
 
-async def test_the_suite_measures_every_bar():
+async def test_the_suite_measures_every_bar_and_is_drawn():
     report = (await run_suite(TINY, lambda _: None)).plain()
-    assert all(run["lost"] == run["doubled"] == 0 for run in report["runs"]["drained"]["0 ms"])
-    assert report["runs"]["bare"]["0 ms"][0]["messages"] == TINY.messages
+    runs = report["runs"]
+    assert set(runs) == {make().name for make in GROUPS}
+    drained = runs["drain"]["0 ms"]
+    assert all(run["lost"] == run["doubled"] == 0 for run in drained["daemon"])
+    assert drained["bare"][0]["messages"] == TINY.messages
+    assert set(drained["peers"]) == set(TINY.peers)
     measured = {bar["name"]: bar["median"] for bar in report["bars"]}
     assert measured["drain, 0 ms: statements"] > 0
     assert measured["INSERT, 1 client: with triggers"] > 0
-    [heard], [most] = report["runs"]["heard"], report["runs"]["ceilings"]
+    [heard], [most] = runs["webhooks"]["heard"], runs["webhooks"]["ceilings"]
     assert (heard["webhooks"], heard["refused"], heard["missing"]) == (100, 0, 0)
     assert min(most["daemon"], most["bare"], most["together"]) > 0
-    assert report["runs"]["applied"][0]["wrong"] == 0
-    json.dumps(report)
+    assert runs["webhooks"]["applied"][0]["wrong"] == 0
+    assert runs["memory"]["held"][0]["connections"] > 0
+    drawn = ET.fromstring(chart(json.loads(json.dumps(report))))
+    words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"waemitter", "procrastinate", "the bare pipeline", "pickup p50"} < set(words)
+
+
+async def test_a_group_that_there_is_not_is_named():
+    with pytest.raises(UsageError, match=r"no group 'drian' of bars: limits, drain"):
+        await run_suite(Plan(only=("drian",)), lambda _: None)
+
+
+def test_what_goes_beyond_its_bar_is_drawn_beyond_the_line():
+    bars = [bar("fast", "ms", [1.0], at_most=2), bar("slow", "ms", [9.0], at_most=3)]
+    report = {
+        "machine": {"processors": 2, "architecture": "x86_64", "python": "3.11"},
+        "plan": {"runs": 1},
+        "bars": [{"group": "limits"} | each.plain() for each in bars],
+    }
+    drawn = ET.fromstring(chart(report))
+    strips = drawn.findall("{http://www.w3.org/2000/svg}rect")
+    line = drawn.find("{http://www.w3.org/2000/svg}line")
+    assert line is not None
+    ends = [float(strip.attrib["x"]) + float(strip.attrib["width"]) for strip in strips]
+    assert ends[0] < float(line.attrib["x1"]) < ends[1]
+    assert [strip.attrib["class"] for strip in strips] == ["good", "bad"]

@@ -13,10 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from waemitter.cli.context import explained, print_json
+from waemitter.cli.context import AsJson, explained, print_json
+from waemitter.ops.bench.chart import chart
 from waemitter.ops.bench.load import Load, Served, serve_load
+from waemitter.ops.bench.plan import Plan
 from waemitter.ops.bench.sink import fastest_loop
-from waemitter.ops.bench.suite import Plan, Report, run_suite
+from waemitter.ops.bench.suite import Report, run_suite
 
 T = TypeVar("T")
 
@@ -24,43 +26,61 @@ DIGITS: Final = 3  # that a measurement deserves
 WIDTH: Final = 160  # columns, where there is no terminal to tell
 
 
+Messages = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")]
+Rate = Annotated[float, typer.Option(min=0, help="Inserts a second; 0 = all in one transaction.")]
+Latency = Annotated[float, typer.Option(min=0, help="Milliseconds until the cloud answers.")]
+Limit = Annotated[float, typer.Option(min=0, help="The number's messages a second; 0 = no limit.")]
+Simulator = Annotated[
+    bool,
+    typer.Option(
+        "--simulator/--sink",
+        help="The whole simulator with its statuses, or a lean sink that costs next to nothing.",
+    ),
+]
+Suite = Annotated[
+    bool,
+    typer.Option("--suite", help="Measure every bar, beside a bare pipeline and other queues."),
+]
+Webhooks = Annotated[
+    float, typer.Option(min=0.1, help="Seconds of webhooks at their steady rate, in the suite.")
+]
+Runs = Annotated[int, typer.Option(min=1, max=100, help="How often, in the suite.")]
+Only = Annotated[
+    list[str] | None, typer.Option(help="Only this group of the suite's bars; may be repeated.")
+]
+Output = Annotated[
+    Path | None, typer.Option(help="Write the JSON to this file, too.", dir_okay=False)
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option("--chart", help="Draw the suite's bars to this SVG file.", dir_okay=False),
+]
+
+
 def bench(  # noqa: PLR0913 the options of a command
     *,
-    messages: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")] = 20_000,
-    rate: Annotated[
-        float, typer.Option(min=0, help="Inserts a second; 0 = all in one transaction.")
-    ] = 0.0,
-    latency: Annotated[
-        float, typer.Option(min=0, help="Milliseconds until the cloud answers.")
-    ] = 0.0,
-    limit: Annotated[
-        float, typer.Option(min=0, help="The number's messages a second; 0 = no limit.")
-    ] = 0.0,
-    simulator: Annotated[
-        bool,
-        typer.Option(
-            "--simulator/--sink",
-            help="The whole simulator with its statuses, or a lean sink that costs next to nothing.",
-        ),
-    ] = False,
-    suite: Annotated[
-        bool, typer.Option("--suite", help="Measure every bar, beside a bare pipeline.")
-    ] = False,
-    hearing: Annotated[
-        float, typer.Option(min=0.1, help="Seconds of webhooks at their steady rate, in the suite.")
-    ] = 10.0,
-    runs: Annotated[int, typer.Option(min=1, max=100, help="How often, in the suite.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    output: Annotated[
-        Path | None, typer.Option(help="Write the JSON to this file, too.", dir_okay=False)
-    ] = None,
+    messages: Messages = 20_000,
+    rate: Rate = 0.0,
+    latency: Latency = 0.0,
+    limit: Limit = 0.0,
+    simulator: Simulator = False,
+    suite: Suite = False,
+    hearing: Webhooks = 10.0,
+    runs: Runs = 3,
+    only: Only = None,
+    as_json: AsJson = False,
+    output: Output = None,
+    picture: Picture = None,
 ) -> None:
     """Send messages through a daemon to a simulated Cloud API, and tell the rate and the latencies.
 
     It brings a Postgres, a cloud and a daemon of its own, and leaves nothing behind.
     """
     if suite:
-        report = _run(run_suite(Plan(runs=runs, messages=messages, hearing=hearing), _progress))
+        plan = Plan(runs=runs, only=tuple(only or ()), messages=messages, hearing=hearing)
+        report = _run(run_suite(plan, _progress))
+        if picture is not None:
+            picture.write_text(chart(report.plain()))
         _tell(report.plain(), lambda: _print_report(report), as_json=as_json, output=output)
     else:
         load = Load(
@@ -109,7 +129,7 @@ def _print_report(report: Report) -> None:
     for column in ("bar", "wanted", "measured", "least", "most", "unit", "", "peers"):
         right = column in {"wanted", "measured", "least", "most"}
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
-    for row in report.bars:
+    for row in (each for bars in report.bars.values() for each in bars):
         mark = {True: "met", False: "MISSED", None: ""}[row.met]
         numbers = (
             f"{number:,.{DIGITS}g}" if number < 10**DIGITS else f"{number:,.0f}"

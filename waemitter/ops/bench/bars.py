@@ -1,16 +1,18 @@
-"""What waemitter has set itself, beside what was measured and what its peers reach on the same kind of machine.
+"""What waemitter has set itself, beside what was measured and what its peers reach.
 
-The peers (graphile-worker, pg-boss, pgqueuer, procrastinate) were given the same work on 2 shared vCPU: take a job from
-Postgres, POST it, store the wamid. Their figures are the medians of three runs; docs/benchmarks.md tells the method.
+Peers that run here (`peers/`) are measured in the same run. The figures in words are of others, or of a quieter machine of the
+same kind, 2 shared vCPU, with the same work: the medians of three runs; docs/benchmarks.md tells the method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from waemitter.ops.bench.samples import Spread, spread
+
+MEGABYTE: Final = 1e6  # bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
-"""How fast a full queue empties: through the daemon, and through the bare pipeline beside it."""
+"""How fast a full queue empties: through the daemon, through the bare pipeline, and through another queue."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-from waemitter.ops.bench.cloud import Cloud
+from waemitter.ops.bench.cloud import BenchFailed, Cloud
 from waemitter.ops.bench.daemons import Daemon
+from waemitter.ops.bench.peers.catalogue import Peer
 from waemitter.ops.bench.site import Site, patience
 from waemitter.ops.processes import child
 
@@ -32,6 +33,15 @@ class Drained:
 @dataclass(frozen=True, slots=True)
 class Bare:
     """One run of the bare pipeline: messages a second, and microseconds of CPU for each."""
+
+    messages: int
+    rate: float
+    cpu_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDrained:
+    """One run of a peer: messages a second until the last wamid was stored, and microseconds of CPU for each."""
 
     messages: int
     rate: float
@@ -75,3 +85,27 @@ async def bare(site: Site, cloud: Cloud, messages: int, *, connections: int) -> 
     async with child("the bare pipeline", arguments) as running:
         drained = await running.event("PIPELINE_DRAINED", within=patience(messages))
     return Bare(messages, messages / drained["seconds"], drained["cpu"] / messages * 1e6)
+
+
+async def peer(
+    site: Site, cloud: Cloud, other: Peer, *, latency: float, messages: int
+) -> PeerDrained:
+    """The same through a peer, in a process of its own; a slow one gets its share. Raises BenchFailed for lost messages."""
+    await site.store.clear()
+    await cloud.reset()
+    messages = max(1, int(messages * other.share))
+    connections = other.connections.get(latency) or max(other.connections.values())
+    arguments = (
+        *("-m", f"waemitter.ops.bench.peers.{other.module}"),
+        *("--dsn", site.stage.dsn),
+        *("--url", cloud.graph_url),
+        *("--messages", str(messages)),
+        *("--connections", str(connections)),
+        *(("--together",) if other.together else ()),
+    )
+    async with child(other.package, arguments) as running:
+        drained = await running.event("PEER_DRAINED", within=patience(messages))
+    arrived = await cloud.report()
+    if (arrived.posts, arrived.distinct) != (messages, messages):
+        raise BenchFailed(f"{other.package}: {arrived.posts} of {messages} messages arrived")
+    return PeerDrained(messages, messages / drained["seconds"], drained["cpu"] / messages * 1e6)

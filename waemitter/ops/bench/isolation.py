@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ from waemitter.ops.bench.sink import FAILING_NUMBER
 from waemitter.ops.bench.site import Site, patience
 
 TROUBLED: Final = "troubled"
-TROUBLES: Final = ("none", "limited", "paused", "failing")
+TROUBLES: Final = ("limited", "paused", "failing")
 BACKLOG: Final = 5_000  # messages of the troubled channel
 LIMIT: Final = 80.0  # its messages a second
 NUMBER: Final = "222000222"
@@ -29,9 +29,13 @@ class Isolated:
         return self.rates[trouble] / self.rates["none"]
 
 
-async def isolation(site: Site, cloud: Cloud, messages: int) -> Isolated:
+async def isolation(
+    site: Site, cloud: Cloud, messages: int, troubles: Sequence[str] = TROUBLES
+) -> Isolated:
     """Drain one channel, unlimited, beside another that is empty, limited, paused, or refused by Meta."""
-    return Isolated({trouble: await _drain(site, cloud, messages, trouble) for trouble in TROUBLES})
+    return Isolated(
+        {trouble: await _drain(site, cloud, messages, trouble) for trouble in ("none", *troubles)}
+    )
 
 
 async def _drain(site: Site, cloud: Cloud, messages: int, trouble: str) -> float:

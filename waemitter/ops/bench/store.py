@@ -95,6 +95,24 @@ class BenchStore:
         """Messages to one recipient, due before all others."""
         await self._pool.execute(self.ONE_LANE, messages)
 
+    CLEAR_CAMPAIGNS: Final = "delete from waemitter.campaigns"
+
+    async def clear_campaigns(self) -> None:
+        """No campaign bars anything that is measured next."""
+        await self._pool.execute(self.CLEAR_CAMPAIGNS)
+
+    CAPPED: Final = """
+        with made as (
+          insert into waemitter.campaigns (name, status, messages_per_second) values ('bench', 'running', 0.1) returning id)
+        insert into waemitter.outbox_messages (recipient, message_type, payload, ordering_key, campaign_id, available_at)
+        select '+1' || (2000000000 + n), 'text', '{"text": {"body": "Hello"}}', '', made.id, clock_timestamp() - interval '1 day'
+        from made, generate_series(1, $1::integer) n
+    """
+
+    async def capped_campaign(self, messages: int) -> None:
+        """Messages of one campaign, which may send one in ten seconds, due before all others."""
+        await self._pool.execute(self.CAPPED, messages)
+
     SET_LIMIT: Final = (
         "update waemitter.channels set messages_per_second = $1 where name = 'default'"
     )
