@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ from waemitter.outbox.retry import Outcome
 
 T = TypeVar("T")
 
+EXAMPLES: Final = int(os.environ.get("STATEFUL_EXAMPLES") or 25)
 RANK: Final = {"sent": 2, "failed": 3, "delivered": 4, "read": 5}
 WORDS: Final = ("sent", "delivered", "read", "failed")
 ENDS: Final = {"failed", "cancelled", "expired", "suppressed"}
@@ -83,10 +85,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @override
     def teardown(self) -> None:
-        if hasattr(self, "_outbox"):
-            self._run(self._drain())
-        self._run(self._stack.aclose())
-        self._runner.close()
+        try:
+            if hasattr(self, "_outbox"):
+                self._run(self._drain())
+        finally:
+            self._run(self._stack.aclose())
+            self._runner.close()
 
     async def _row(self, message_id: int) -> asyncpg.Record:
         return await self._outbox.row(message_id)
@@ -245,7 +249,7 @@ def test_whatever_is_done_to_the_outbox_its_invariants_hold(dsn: str) -> None:
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=25,
+            max_examples=EXAMPLES,
             stateful_step_count=30,
             deadline=None,
             phases=(Phase.explicit, Phase.generate),  # on a database, to shrink takes minutes
