@@ -49,6 +49,11 @@ class MemoryJournal:
             raise self.failure
         self.entries.append((source, body, headers))
 
+    def enter(
+        self, *, source: str, body: bytes, headers: Mapping[str, str]
+    ) -> asyncio.Future[None]:
+        return asyncio.ensure_future(self.record(source=source, body=body, headers=headers))
+
 
 @dataclass
 class MemoryRing:

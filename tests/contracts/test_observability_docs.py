@@ -21,7 +21,7 @@ from waemitter.observe import (
     turn_events,
 )
 from waemitter.observe import events as events_module
-from waemitter.observe.events import Events
+from waemitter.observe.events import Accepted, Events
 from waemitter.observe.logging import LIBRARY_EVENT
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +125,9 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "channel_resumed": lambda e: e.channel_resumed(channel="default"),
     "webhook_verified": lambda e: e.webhook_verified(),
     "webhook_accepted": lambda e: e.webhook_accepted(source="whatsapp", bytes=731, took=0.004217),
+    "webhooks_accepted": lambda e: e.webhooks_accepted(
+        [Accepted(731, 0.004217, "8d3f"), Accepted(694, 0.003881, "b01c")], source="whatsapp"
+    ),
     "webhook_rejected": lambda e: e.webhook_rejected(source="whatsapp", reason="bad_signature"),
     "webhook_processed": lambda e: e.webhook_processed(count=4, took=0.011402),
     "items_handled": lambda e: e.items_handled(kinds={"status": 37, "message": 1, "duplicate": 2}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
@@ -68,6 +68,14 @@ _REJECTED: Final[Mapping[Rejection, str]] = {
     "not_json": "A signed webhook is not a JSON object",
     "journal_unavailable": "A webhook could not be stored; its sender was asked to try again",
 }
+
+
+class Accepted(NamedTuple):
+    """A webhook that was stored: the size of its body in bytes, and the seconds from its headers until then."""
+
+    bytes: int
+    took: float
+    correlation_id: str
 
 
 class Events(
@@ -185,8 +193,7 @@ class Events(
         correlation_id: str | None = None,
     ) -> None:
         """`bytes`: the body's size; `took`: from the request's headers until it was stored."""
-        self._count_request(source, "accepted")
-        self._metrics.webhook_request_duration.labels().observe(took)
+        self._count_accepted(source, (took,))
         self._log.info(
             "WEBHOOK_ACCEPTED",
             source=source,
@@ -195,6 +202,26 @@ class Events(
             took=round(took, 6),
             msg="A webhook was stored and acknowledged",
         )
+
+    def webhooks_accepted(self, accepted: Sequence[Accepted], *, source: str) -> None:
+        """Several that one commit let go, in one line: all their bytes, and the longest wait."""
+        waits = [each.took for each in accepted]
+        self._count_accepted(source, waits)
+        self._log.info(
+            "WEBHOOK_ACCEPTED",
+            source=source,
+            count=len(accepted),
+            correlation_ids=[each.correlation_id for each in accepted],
+            bytes=sum([each.bytes for each in accepted]),
+            took=round(max(waits), 6),
+            msg="Webhooks were stored and acknowledged",
+        )
+
+    def _count_accepted(self, source: str, waits: Sequence[float]) -> None:
+        self._count_request(source, "accepted", len(waits))
+        duration = self._metrics.webhook_request_duration.labels()
+        for took in waits:
+            duration.observe(took)
 
     def webhook_rejected(self, *, source: str, reason: Rejection, error: str | None = None) -> None:
         """`error`: the class of the exception behind it; its text might quote the body."""
@@ -295,10 +322,10 @@ class Events(
             msg="A request was answered with 500; this is a bug",
         )
 
-    def _count_request(self, source: str, result: str) -> None:
-        self._metrics.webhook_requests.labels(
-            _source(source), closed(result, WEBHOOK_RESULTS)
-        ).inc()
+    def _count_request(self, source: str, result: str, count: int = 1) -> None:
+        self._metrics.webhook_requests.labels(_source(source), closed(result, WEBHOOK_RESULTS)).inc(
+            count
+        )
 
 
 def _source(source: str) -> str:

@@ -63,7 +63,7 @@ def build_app(parts: Parts, *, public: bool = True, internal: bool = True) -> we
         app.router.add_get(prefix + "/health/live", parts.health.live)
     if public:
         paths = (prefix + path for prefix in PREFIXES for path in WEBHOOK_PATHS)
-        app[DOOR] = Door(paths, parts.webhooks.receive)
+        app[DOOR] = Door(paths, parts.webhooks.receive, parts.webhooks.receive_at_once)
         _add_public(app.router, parts)
     if internal:
         _add_internal(app.router, parts)
@@ -138,8 +138,6 @@ async def serve(
         auto_decompress=False,  # a signature is of the bytes that came over the wire
     )
     await runner.setup()
-    if DOOR in app:
-        app[DOOR].before(runner.bounded)
     try:
         try:
             await web.TCPSite(runner, host, port, ssl_context=tls).start()

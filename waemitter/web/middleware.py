@@ -5,9 +5,9 @@ Headers are added as the answer's are about to be written, so that a streamed on
 
 from __future__ import annotations
 
+import random
 import re
 import time
-import uuid
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import PurePath
@@ -59,10 +59,15 @@ TRACE: Final = web.RequestKey("trace", Trace)
 def trace_of(request: web.BaseRequest) -> Trace:
     """Begin a request's trace, with the ids that it brought if they are sane."""
     headers = request.headers
-    request_id = _sane(headers.get(REQUEST_ID)) or uuid.uuid4().hex
+    return begun(headers.get(REQUEST_ID), headers.get(CORRELATION_ID))
+
+
+def begun(request_id: str | None, correlation_id: str | None) -> Trace:
+    """Begin a trace, with the ids that a request brought if they are sane."""
+    request_id = _sane(request_id) or f"{random.getrandbits(128):032x}"
     return Trace(
         request_id=request_id,
-        correlation_id=_sane(headers.get(CORRELATION_ID)) or request_id,
+        correlation_id=_sane(correlation_id) or request_id,
         started=time.perf_counter(),
     )
 

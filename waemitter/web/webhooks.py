@@ -8,17 +8,21 @@ bytes as it sent them, posts in parallel and in any order, and sends up to 3 MB 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from email.utils import formatdate
+from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import orjson
 from aiohttp import StreamReader, web
 from structlog.contextvars import bound_contextvars
 
-from waemitter.observe.events import Events, Rejection
-from waemitter.web.middleware import CORRELATION_ID, Trace, bug, trace_of
+from waemitter.observe.events import Accepted, Events, Rejection
+from waemitter.web.middleware import CORRELATION_ID, REQUEST_ID, Trace, begun, bug, trace_of
 from waemitter.web.problems import problem
+from waemitter.web.short_way import Headers, Reply
 from waemitter.whatsapp import signature
 
 SOURCE: Final = "whatsapp"
@@ -36,6 +40,10 @@ MOST_ARRIVING: Final = 64 * 1024 * 1024
 _JOURNALLED_HEADERS: Final = tuple(
     (name, name.lower()) for name in ("Content-Type", "User-Agent", SIGNATURE)
 )
+
+_SIGNATURE: Final = SIGNATURE.lower()
+_REQUEST_ID: Final = REQUEST_ID.lower()
+_CORRELATION_ID: Final = CORRELATION_ID.lower()
 
 _ANSWERS: Final[Mapping[Rejection, tuple[HTTPStatus, str]]] = {
     "handshake_refused": (HTTPStatus.FORBIDDEN, "The verify token is not the configured one."),
@@ -57,6 +65,12 @@ class Journal(Protocol):
 
     async def record(self, *, source: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Return once the body is committed; whatever is raised is answered with a 503."""
+        ...
+
+    def enter(
+        self, *, source: str, body: bytes, headers: Mapping[str, str]
+    ) -> asyncio.Future[None]:
+        """What `record` waits for."""
         ...
 
 
@@ -92,6 +106,7 @@ class WebhookReceiver:
         self._read_timeout = read_timeout
         self._most_arriving = most_arriving
         self._arriving = 0
+        self._accepted: list[Accepted] = []  # in this turn of the event loop
 
     async def verify(self, request: web.Request) -> web.Response:
         """Answer Meta's GET: the challenge as plain text, or a 403."""
@@ -129,6 +144,54 @@ class WebhookReceiver:
         answer.headers.update(trace.headers())
         return answer
 
+    def receive_at_once(self, headers: Headers, body: bytes, reply: Reply) -> bool:
+        """A POST that came in one piece, as `receive` would answer it; False for what is to be refused: that is for `receive`."""
+        try:
+            if len(body) > MAX_BODY or self._fault(headers.get(_SIGNATURE), body):
+                return False
+            trace = begun(headers.get(_REQUEST_ID), headers.get(_CORRELATION_ID))
+            kept = {name: headers[name] for _, name in _JOURNALLED_HEADERS if name in headers}
+            kept[_CORRELATION_ID] = trace.correlation_id
+            stored = self._journal.enter(source=SOURCE, body=body, headers=kept)
+        except Exception:  # noqa: BLE001  the long way meets it too, and says what it is
+            return False
+        stored.add_done_callback(partial(self._reply, trace, len(body), reply))
+        return True
+
+    def _reply(self, trace: Trace, size: int, reply: Reply, stored: asyncio.Future[None]) -> None:
+        error = asyncio.CancelledError() if stored.cancelled() else stored.exception()
+        if error is None:
+            if not self._accepted:
+                asyncio.get_running_loop().call_soon(self._tell_accepted)
+            self._accepted.append(Accepted(size, trace.took(), trace.correlation_id))
+            reply(answer_of(HTTPStatus.OK, trace.headers(), b""))
+            return
+        with bound_contextvars(correlation_id=trace.correlation_id):
+            answer = self._refuse(_Rejected("journal_unavailable", error=error))
+        headers = {**answer.headers, **trace.headers()}
+        reply(answer_of(HTTPStatus(answer.status), headers, cast("bytes", answer.body)))
+
+    def _tell_accepted(self) -> None:
+        """In one line what one commit let go."""
+        accepted, self._accepted = self._accepted, []
+        if len(accepted) > 1:
+            self._events.webhooks_accepted(accepted, source=SOURCE)
+            return
+        size, took, correlation_id = accepted[0]
+        self._events.webhook_accepted(
+            source=SOURCE, bytes=size, took=took, correlation_id=correlation_id
+        )
+
+    def _fault(self, claimed: str | None, body: bytes) -> Rejection | None:
+        """Why a whole body is refused."""
+        if not self._app_secrets:
+            return "no_secret"
+        if claimed is None:
+            return "missing_signature"
+        if not signature.verify(self._app_secrets, body, claimed):
+            return "bad_signature"
+        return None if _is_json_object(body) else "not_json"
+
     async def _authentic_body(self, request: web.BaseRequest) -> bytes:
         if (request.content_length or 0) > MAX_BODY:
             raise _Rejected("too_large")
@@ -142,10 +205,8 @@ class WebhookReceiver:
         body = content.read_nowait() if content.is_eof() else await self._arriving_body(content)
         if len(body) > MAX_BODY:
             raise _Rejected("too_large")
-        if not signature.verify(self._app_secrets, body, claimed):
-            raise _Rejected("bad_signature")
-        if not _is_json_object(body):
-            raise _Rejected("not_json")
+        if fault := self._fault(claimed, body):
+            raise _Rejected(fault)
         return body
 
     async def _arriving_body(self, content: StreamReader) -> bytes:
@@ -186,6 +247,20 @@ class WebhookReceiver:
         if rejected.reason in {"too_slow", "too_large", "disconnected", "overloaded"}:
             answer.force_close()
         return answer
+
+
+def answer_of(status: HTTPStatus, headers: Mapping[str, str], body: bytes) -> bytes:
+    """An answer as it goes over the wire."""
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    length = "" if "Content-Length" in headers else f"Content-Length: {len(body)}\r\n"
+    date = _date(int(time.time()))
+    head = f"HTTP/1.1 {status:d} {status.phrase}\r\n{fields}{length}Date: {date}\r\n\r\n"
+    return head.encode("latin-1") + body
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _is_json_object(body: bytes) -> bool:

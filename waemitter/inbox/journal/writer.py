@@ -69,6 +69,12 @@ class Journal:
 
         Raises DatabaseUnreachable or SpoolFull when it is neither: answer 503.
         """
+        await self.enter(source=source, body=body, headers=headers)
+
+    def enter(
+        self, *, source: str, body: bytes, headers: Mapping[str, str]
+    ) -> asyncio.Future[None]:
+        """What `record` waits for. Raises JournalFull."""
         if self._closed or self._bytes + len(body) > MOST_BYTES:
             self._failed()
             raise JournalFull("more webhooks are waiting than can be held: Meta will send it again")
@@ -77,7 +83,7 @@ class Journal:
         self._waiting.append((entry, committed))
         self._bytes += len(body)
         self._something.set()
-        await committed
+        return committed
 
     def close(self) -> None:
         """Nothing more will come: `run` ends when all is written."""
