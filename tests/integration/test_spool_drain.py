@@ -138,7 +138,7 @@ async def test_a_body_whose_commit_was_never_answered_is_there_once_whether_it_w
 ) -> None:
     async with open_pool(dsn, size=2) as pool:
         store = JournalStore(pool)
-        newest = await store.append([Entry("whatsapp", b"twin", '{"x-correlation-id":"1"}')])
+        (newest,) = await store.append([Entry("whatsapp", b"twin", '{"x-correlation-id":"1"}')])
         made = Entry("whatsapp", b"twin", '{"x-correlation-id":"2"}')
         await store.append([made])
         spool = await spool_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,12 +28,16 @@ class Store:
         self.poison = b"poison"
         self.asked = 0
         self.headers: list[str] = []
+        self.leases: list[datetime.timedelta | None] = []
         self.failures = asyncio.Event()
 
     async def newest(self) -> int:
         return sum(map(len, self.commits))
 
-    async def append(self, entries: Sequence[Entry]) -> int:
+    async def append(
+        self, entries: Sequence[Entry], *, lease: datetime.timedelta | None = None
+    ) -> Sequence[int]:
+        self.leases.append(lease)
         self.asked += 1
         self.headers += [entry.headers for entry in entries]
         self.begun.set()
@@ -43,7 +48,8 @@ class Store:
         if self.poison in bodies:
             raise ValueError("the server refused it")
         self.commits.append(bodies)
-        return await self.newest()
+        last = await self.newest()
+        return range(last - len(bodies) + 1, last + 1)
 
 
 @asynccontextmanager

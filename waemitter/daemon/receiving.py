@@ -10,11 +10,13 @@ from waemitter.daemon.shared import INBOX, OUTBOX, Shared, jitter
 from waemitter.inbox.failures import Failures
 from waemitter.inbox.gathering.gatherer import Gatherer
 from waemitter.inbox.journal.drainer import Drainer
+from waemitter.inbox.journal.handover import LocalHandover
 from waemitter.inbox.journal.spool import Spool
 from waemitter.inbox.journal.store import JournalStore
 from waemitter.inbox.journal.writer import Journal
 from waemitter.inbox.presence import Presence
 from waemitter.inbox.services import InboxLoops, inbox_services
+from waemitter.inbox.splitter import LEASE
 from waemitter.inbox.store import InboxStore
 from waemitter.outbox.channels.store import ChannelStore
 from waemitter.outbox.letters.store import LetterStore
@@ -40,12 +42,14 @@ class Inbox:
             database_lost=lambda error: shared.events.database_lost(error=error),
             clock=time.monotonic,
         )
+        self._handover = LocalHandover(lease=LEASE, clock=time.monotonic)
         self.journal = Journal(
             self._journalled,
             written=self._written,
             spool=self._spool,
             spooling=shared.events.spool_begun,
             failed=self._presence.failed,
+            handover=self._handover,
         )
         self._loops = self._splitting()
         self.redo = self._loops.redo
@@ -101,6 +105,7 @@ class Inbox:
             lanes_freed=lambda: shared.doorbell.ring(OUTBOX),
             sweep_interval=shared.settings.outbox.sweep_interval,
             media=self._media.wishes if self._media is not None else None,
+            handover=self._handover,
             jitter=jitter,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from waemitter.inbox.fields.actions import FieldActions, OptOuts, Rules
 from waemitter.inbox.fields.store import FieldStore
 from waemitter.inbox.gathering.gatherer import Gatherer
 from waemitter.inbox.journal.courtesy import Courteous
+from waemitter.inbox.journal.handover import LocalHandover
 from waemitter.inbox.media.wishes import Wishes
 from waemitter.inbox.parked import ParkedStatuses
 from waemitter.inbox.splitter import Splitter
@@ -21,7 +22,7 @@ from waemitter.observe.events import Events
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.doorbell import Bell
 from waemitter.runtime.due_loop import DueLoop, DueTable, Fixed, Row
-from waemitter.runtime.supervise import Service
+from waemitter.runtime.supervise import Service, Stop
 
 ONE: Final = 1  # batch at a time: its size is the statement's
 
@@ -49,11 +50,12 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
     lanes_freed: Callable[[], None],
     sweep_interval: float,
     media: Wishes | None = None,
+    handover: LocalHandover | None = None,
     jitter: Callable[[], float],
 ) -> InboxLoops:
     """`bell`: there are webhooks; `lanes_freed()`: messages of the outbox may go on; the rest as of a DueLoop.
 
-    `media`: who wants the files that come with messages.
+    `media`: who wants the files that come with messages; `handover`: see Splitter.
     """
     parked = Bell()  # rung by the splitter alone: what another daemon parks, that one looks after
 
@@ -76,13 +78,22 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
         parked=parked.ring,
         reserve=outbox.reserve_inbound,
         clock=time.monotonic,
+        handover=handover,
     )
     again = ParkedStatuses(store, events=events, lanes_freed=lanes_freed)
     services: dict[str, Service] = {
-        "splitter": loop(Courteous(splitter), bell).run,
+        "splitter": _to_the_end(loop(Courteous(splitter), bell).run, splitter.close),
         "parked": loop(again, parked).run,
     }
     return InboxLoops(services, splitter.redo)
+
+
+def _to_the_end(service: Service, close: Callable[[], Awaitable[None]]) -> Service:
+    async def run(stop: Stop) -> None:
+        await service(stop)
+        await close()
+
+    return run
 
 
 def _loop(

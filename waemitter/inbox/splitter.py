@@ -17,6 +17,7 @@ import orjson
 from waemitter.errors import DatabaseUnreachable, WaemitterError
 from waemitter.inbox.effects import Effects, Outcome
 from waemitter.inbox.items import Found, unusable
+from waemitter.inbox.journal.handover import LocalHandover
 from waemitter.inbox.store import Connection, InboxStore, Webhook
 from waemitter.observe.events import Events
 from waemitter.outbox.bucket import InboundMeter
@@ -31,6 +32,9 @@ LEASE: Final = datetime.timedelta(
 )  # a dead daemon's batch holds back whatever waits for a status
 TRIES: Final = 3
 RETRY_DELAY: Final = datetime.timedelta(seconds=30)
+ASK_EVERY: Final = (
+    1.0  # seconds between two looks at the table, while there is enough to do without
+)
 MOST_KNOWN: Final = 10_000  # numbers that are remembered as known: only an attacker has more
 
 Learn: TypeAlias = Callable[[Connection, Sequence[Number]], Awaitable[None]]
@@ -43,7 +47,7 @@ class Unusable(WaemitterError):
 class Splitter:
     """A DueTable whose rows are batches of webhooks."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 what it works with, by name
         self,
         store: InboxStore,
         effects: Effects,
@@ -54,8 +58,11 @@ class Splitter:
         parked: Callable[[], None],
         reserve: Callable[[str, int], Awaitable[None]],
         clock: Callable[[], float],
+        handover: LocalHandover | None = None,
     ) -> None:
-        """`lanes_freed()`: a status ended a message that others waited for; `parked()`: one waits for its message.
+        """`handover`: what this process has just journalled.
+
+        `lanes_freed()`: a status ended a message that others waited for; `parked()`: one waits for its message.
 
         `reserve(channel, rate)`: so many messages a second come in, which Meta counts against the limit.
         `learn` keeps which account a number is of; `clock` in seconds, monotonic.
@@ -73,15 +80,23 @@ class Splitter:
             int, int
         ]()  # webhooks that an outage kept us from, with their attempts
         self._clock = clock
+        self._handover = handover
+        self._asked = -ASK_EVERY
 
     async def claim(self, limit: int) -> Claim[Sequence[Webhook]]:
         del limit  # one batch at a time; its size is the statement's
+        if self._clock() - self._asked < ASK_EVERY and (handed := self._handed()):
+            return Claim([handed], next_due=0.0)
+        self._asked = self._clock()
         await self._give_back()
-        webhooks = await self._store.claim(BATCH, lease=LEASE)
+        webhooks = await self._store.claim(BATCH, lease=LEASE) or self._handed()
         self._events.database_back()
         if webhooks:
             return Claim([webhooks], next_due=0.0)
         return Claim((), next_due=await self._store.next_due())
+
+    def _handed(self) -> list[Webhook]:
+        return [] if self._handover is None else self._handover.next(BATCH)
 
     async def release(self, rows: Sequence[Sequence[Webhook]]) -> None:
         """A batch that was not started is due again when its lease ends; a worker starts each at once."""
@@ -91,6 +106,12 @@ class Splitter:
             renewing = group.create_task(self._renew([webhook.id for webhook in row]))
             await self._work(row)
             renewing.cancel()
+
+    async def close(self) -> None:
+        """What was handed over and not begun is due at once, for others."""
+        if self._handover is not None and (left := self._handover.close()):
+            with contextlib.suppress(DatabaseUnreachable):  # their leases end
+                await self._store.give_back({each.id: each.attempts for each in left})
 
     async def _give_back(self) -> None:
         """What an outage came between is due at once: its lease would be a minute's wait for nothing.

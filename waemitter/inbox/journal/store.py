@@ -18,19 +18,22 @@ class JournalStore:
         self._pool = pool
 
     APPEND: Final = """
-        with appended as (
-          insert into waemitter.webhook_logs (source, body, headers)
-          select source, body, headers::jsonb from unnest($1::text[], $2::bytea[], $3::text[]) as e (source, body, headers)
-          returning id)
-        select max(id) from appended
+        insert into waemitter.webhook_logs (source, body, headers, available_at, attempts)
+        select source, body, headers::jsonb, clock_timestamp() + coalesce($4, interval '0'), ($4 is not null)::integer
+        from unnest($1::text[], $2::bytea[], $3::text[]) with ordinality as e (source, body, headers, n) order by n
+        returning id
     """
 
-    async def append(self, entries: Sequence[Entry]) -> int:
-        """Journal many bodies with one commit; returns the highest id among them. Raises DatabaseUnreachable."""
+    async def append(
+        self, entries: Sequence[Entry], *, lease: datetime.timedelta | None = None
+    ) -> Sequence[int]:
+        """Journal many bodies with one commit; returns their ids, in their order. Raises DatabaseUnreachable.
+
+        With a `lease` they are claimed already, for the first time: for whoever works them off in this process.
+        """
         columns = [list(column) for column in zip(*entries, strict=True)]
         with outages():
-            newest: int = await self._pool.fetchval(self.APPEND, *columns)
-        return newest
+            return [record[0] for record in await self._pool.fetch(self.APPEND, *columns, lease)]
 
     NEWEST: Final = "select coalesce(max(id), 0) from waemitter.webhook_logs"
 

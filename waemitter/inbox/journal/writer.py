@@ -6,6 +6,7 @@ that the order stays.
 """
 
 import asyncio
+import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
@@ -26,8 +27,22 @@ Waiting = tuple[Entry, asyncio.Future[None]]
 
 
 class Store(Protocol):
-    async def append(self, entries: Sequence[Entry]) -> int: ...
+    async def append(
+        self, entries: Sequence[Entry], *, lease: datetime.timedelta | None = None
+    ) -> Sequence[int]: ...
     async def newest(self) -> int: ...
+
+
+class Handover(Protocol):
+    """Whoever works off in this process what was just journalled, without asking the table for it."""
+
+    def room(self, entries: Sequence[Entry]) -> datetime.timedelta | None:
+        """For how long to claim these for it; None: it has enough to do."""
+        ...
+
+    def take(self, ids: Sequence[int], entries: Sequence[Entry]) -> None:
+        """They are committed, and claimed for it."""
+        ...
 
 
 class JournalFull(DatabaseUnreachable):
@@ -44,6 +59,7 @@ class Journal:
         spool: Spool | None = None,
         spooling: Callable[[], None] = lambda: None,
         patience: float = PATIENCE,
+        handover: Handover | None = None,
     ) -> None:
         """`written()`: there is something to split; `failed()`: something was not taken, or by the disk alone.
 
@@ -55,6 +71,7 @@ class Journal:
         self._spool = spool
         self._spooling = spooling
         self._patience = patience
+        self._handover = handover
         self._waiting: list[Waiting] = []
         self._bytes = 0
         self._something: Final = asyncio.Event()
@@ -167,7 +184,11 @@ class Journal:
         try:
             if self._spool is not None and self._newest is None:
                 self._newest = await self._store.newest()
-            self._newest = await self._store.append(entries)
+            lease = None if self._handover is None else self._handover.room(entries)
+            ids = await self._store.append(entries, lease=lease)
+            self._newest = ids[-1]
+            if self._handover is not None and lease is not None:
+                self._handover.take(ids, entries)
         except Exception as error:  # noqa: BLE001 whoever sent it is told; the journal goes on
             return error
         return None
