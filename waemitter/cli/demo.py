@@ -19,7 +19,7 @@ from rich.text import Text
 
 from waemitter.cli.context import explained, print_json
 from waemitter.ops.demo import Summary, View, demo
-from waemitter.ops.store import Funnel
+from waemitter.ops.store import Funnel, Talk
 
 BARS: Final = ("sent", "delivered", "read", "failed")
 
@@ -29,17 +29,17 @@ class Lines:
 
     def __init__(self, *, to_stderr: bool) -> None:
         self._to_stderr = to_stderr
-        self._shown: tuple[Funnel, int] | None = None
+        self._shown: tuple[Funnel, int, Talk] | None = None
 
     def told(self, line: str) -> None:
         typer.echo(line, err=self._to_stderr)
 
-    def progress(self, funnel: Funnel, replies: int) -> None:
-        if (funnel, replies) != self._shown:
-            self._shown = funnel, replies
+    def progress(self, funnel: Funnel, replies: int, talk: Talk) -> None:
+        if (funnel, replies, talk) != self._shown:
+            self._shown = funnel, replies, talk
             self.told(
                 f"queued {funnel.waiting:5}  sent {funnel.sent:5}  delivered {funnel.delivered:5}  "
-                f"read {funnel.read:5}  failed {funnel.failed:3}  replies {replies:3}"
+                f"read {funnel.read:5}  failed {funnel.failed:3}  customers wrote {replies:3}  answered {talk.answered:3}"
             )
 
 
@@ -68,11 +68,12 @@ class Bars:
         self._said.append(line)
         self._console.print(line, highlight=False, markup=False)
 
-    def progress(self, funnel: Funnel, replies: int) -> None:
+    def progress(self, funnel: Funnel, replies: int, talk: Talk) -> None:
         for name, bar in self._bars.items():
             self._progress.update(bar, total=funnel.total, completed=getattr(funnel, name))
         self._line.plain = (
-            f"    queued {funnel.waiting} · retried {funnel.retried} · customers' replies {replies}"
+            f"    queued {funnel.waiting} · retried {funnel.retried} · customers wrote {replies}"
+            f" · answered {talk.answered}"
         )
 
     def picture(self) -> str:
@@ -136,6 +137,7 @@ def _written(summary: Summary) -> str:
     return f"""
   sent {summary.sent}   delivered {summary.delivered}   read {summary.read}   failed {summary.failed}   \
 of {summary.messages} messages
-  retried {summary.retried}   duplicates {summary.duplicates}   customers' replies {summary.replies}
+  retried {summary.retried}   duplicates {summary.duplicates}   messages from customers {summary.replies}
   {summary.rate:.1f} messages a second; never more than {summary.peak} in any second (the number's limit is 80)
-  pickup, from COMMIT to the request's arrival: p50 {summary.pickup_p50_ms:.1f} ms, p99 {summary.pickup_p99_ms:.1f} ms"""
+  pickup, from COMMIT to the request's arrival: p50 {summary.pickup_p50_ms:.1f} ms, p99 {summary.pickup_p99_ms:.1f} ms
+  {summary.answers} turns of customers answered, p50 {summary.answer_p50_ms:.0f} ms after the end of their windows"""

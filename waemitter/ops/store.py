@@ -19,20 +19,17 @@ class Funnel(NamedTuple):
     retried: int
 
 
+class Talk(NamedTuple):
+    """Windows that are not answered yet, turns that were; seconds from a window's end to its answer, of half of them at most."""
+
+    waiting: int
+    answered: int
+    median: float
+
+
 class OpsStore:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
-
-    CAMPAIGN: Final = """
-        insert into waemitter.outbox_messages (recipient, message_type, payload, ordering_key, campaign_id)
-        select '+1415' || case when n % $3 = 0 then '0131026' else lpad((5550000 + n)::text, 7, '0') end, 'text',
-               jsonb_build_object('text', jsonb_build_object('body', format('Order %s is on its way', n))), '', 1
-        from generate_series(1, $1::integer) n where n > $2::integer
-    """
-
-    async def enqueue_campaign(self, messages: int, *, every_undeliverable: int) -> None:
-        """Each to a customer of its own, but for every n-th, which goes to a number that is not on WhatsApp."""
-        await self._pool.execute(self.CAMPAIGN, messages, 0, every_undeliverable)
 
     ONE: Final = "select waemitter.send_text($1, $2, ordering_key => '')"
 
@@ -46,10 +43,11 @@ class OpsStore:
                count(*) filter (where read_at is not null) as read,
                count(*) filter (where status in ('failed', 'expired', 'cancelled', 'suppressed')) as failed,
                count(*) filter (where attempts > 1) as retried
-        from waemitter.outbox_messages
+        from waemitter.outbox_messages where category is distinct from 'service'
     """
 
     async def funnel(self) -> Funnel:
+        """Of what was sent of our own accord: answers to customers are told apart."""
         record = await self._pool.fetchrow(self.FUNNEL)
         assert record is not None  # noqa: S101 an aggregate has one row
         return Funnel(*record)
@@ -71,10 +69,32 @@ class OpsStore:
 
     PACE: Final = """
         select (count(*) / nullif(extract(epoch from max(sent_at) - min(sent_at)), 0))::float8
-        from waemitter.outbox_messages where campaign_id = 1 and attempts = 1
+        from waemitter.outbox_messages where campaign_id = $1 and attempts = 1
     """
 
-    async def pace(self) -> float:
+    async def pace(self, campaign_id: int) -> float:
         """Messages a second, from the campaign's first to its last; retries left out."""
-        rate: float | None = await self._pool.fetchval(self.PACE)
+        rate: float | None = await self._pool.fetchval(self.PACE, campaign_id)
         return rate or 0.0
+
+    TALK: Final = """
+        select count(*) filter (where status in ('open', 'processing')) as waiting,
+               count(*) filter (where outcome = 'answered') as answered,
+               coalesce(extract(epoch from percentile_cont(0.5) within group (order by processed_at - closed_at)
+                                             filter (where outcome = 'answered')), 0)::float8 as median
+        from waemitter.message_buffer
+    """
+
+    async def talk(self) -> Talk:
+        record = await self._pool.fetchrow(self.TALK)
+        assert record is not None  # noqa: S101 an aggregate has one row
+        return Talk(*record)
+
+    ANSWERS: Final = """
+        select payload #>> '{text,body}' as body from waemitter.outbox_messages
+        where recipient = '+' || $1 and category = 'service' order by id
+    """
+
+    async def answers_to(self, recipient: str) -> list[str]:
+        """What a customer (digits) was answered, from the first."""
+        return [record["body"] for record in await self._pool.fetch(self.ANSWERS, recipient)]

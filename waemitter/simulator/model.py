@@ -117,7 +117,7 @@ class ModelApi:
             return web.Response(body=b'{"choices": [', content_type="application/json")
         calls = [_call(model.count, n, call) for n, call in enumerate(step.get("tool_calls", ()))]
         text = str(step.get("text", "" if calls else options.model_reply))
-        text = text.replace("{text}", _last(asked))
+        text = text.replace("{text}", _last(asked)).replace("{n}", str(model.count))
         usage = step.get("usage", _usage(asked, text))
         answer = _Answer(
             f"chatcmpl-{model.count}",

@@ -187,7 +187,9 @@ class Options:
     )
     model_reply: str = field(
         default="You wrote: {text}",
-        metadata=_says("what it answers without a script; {text} is the last message it was shown"),
+        metadata=_says(
+            "what it answers without a script; {text} is the last message it was shown, {n} counts"
+        ),
     )
     health: Health = field(default="AVAILABLE", metadata=_says("can_send_message in health_status"))
     seed: int | None = field(
