@@ -45,6 +45,12 @@ TINY = Plan(
     listed=200,
     queued=500,
     holding=0.5,
+    turns=6,
+    model_latency=0.1,
+    viewers=3,
+    viewing=0.3,
+    looks=2,
+    apart=0.05,
 )
 
 
@@ -160,6 +166,7 @@ def test_the_command_sends_all_and_tells_what_it_took():
     assert 0 < told["p50_ms"] <= told["p99_ms"]
 
 
+@pytest.mark.timeout(300)  # a dozen daemons start one after the other
 async def test_the_suite_measures_every_bar_and_is_drawn():
     report = (await run_suite(TINY, lambda _: None)).plain()
     runs = report["runs"]
@@ -176,6 +183,11 @@ async def test_the_suite_measures_every_bar_and_is_drawn():
     assert min(most["daemon"], most["bare"], most["together"]) > 0
     assert runs["webhooks"]["applied"][0]["wrong"] == 0
     assert runs["memory"]["held"][0]["connections"] > 0
+    [talked], [viewed] = runs["turns"]["talked"], runs["dashboard"]["viewed"]
+    assert (talked["turns"], talked["stray"]) == (6, 0)
+    assert talked["p50_ms"] >= 100
+    assert viewed["update_p50_ms"] > 0
+    assert viewed["scrape_p99_ms"] > 0
     drawn = ET.fromstring(chart(json.loads(json.dumps(report))))
     words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert {"waemitter", "procrastinate", "the bare pipeline", "pickup p50"} < set(words)

@@ -37,3 +37,9 @@ class Plan:
     hearing: float = 10.0  # seconds of webhooks at their steady rate
     webhooks: int = 20_000  # of each ceiling
     statuses: int = 30_000
+    turns: int = 200  # at once
+    model_latency: float = 2.0
+    viewers: int = 20
+    viewing: float = 10.0
+    looks: int = 20  # at the dashboard's pages, changes and /metrics,
+    apart: float = 1.1  # seconds between two

@@ -16,6 +16,10 @@ class Outcome(NamedTuple):
     last_sent_at: float
 
 
+PORTION: Final = 100_000
+"""Rows of one statement: more might take longer than a statement may."""
+
+
 class BenchStore:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
@@ -73,17 +77,22 @@ class BenchStore:
         """Messages to strangers, due for an hour."""
         await self._pool.execute(self.BACKLOG, messages)
 
+    WITHOUT_TRIGGERS: Final = "set local session_replication_role = replica"
     HISTORY: Final = """
         insert into waemitter.outbox_messages (recipient, message_type, payload, status, available_at, attempts, claimed_at,
                                                sent_at, whatsapp_message_id, token)
         select '+1' || (2000000000 + n), 'text', '{"text": {"body": "Hello"}}', 'sent', null, 1, now() - interval '1 hour',
                now() - interval '1 hour', 'wamid.' || n, n
-        from generate_series(1, $1::integer) n
+        from generate_series($1::integer, $2::integer) n
     """
 
     async def history(self, messages: int) -> None:
         """Messages that were sent an hour ago."""
-        await self._pool.execute(self.HISTORY, messages)
+        for first in range(1, messages + 1, PORTION):
+            last = min(first + PORTION - 1, messages)
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(self.WITHOUT_TRIGGERS)
+                await connection.execute(self.HISTORY, first, last)
 
     ONE_LANE: Final = """
         insert into waemitter.outbox_messages (recipient, message_type, payload, available_at)

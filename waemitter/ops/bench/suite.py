@@ -18,6 +18,8 @@ from waemitter.ops.bench.groups.limits import Limits
 from waemitter.ops.bench.groups.listing import Listing
 from waemitter.ops.bench.groups.load import UnderLoad
 from waemitter.ops.bench.groups.memory import Memory
+from waemitter.ops.bench.groups.talking import Talking
+from waemitter.ops.bench.groups.watching import Watching
 from waemitter.ops.bench.plan import Plan
 from waemitter.ops.bench.site import site
 
@@ -29,6 +31,8 @@ GROUPS: Final[Sequence[Callable[[], Group]]] = (
     Memory,
     Listing,
     Hearing,
+    Talking,
+    Watching,
 )
 """In the order in which they are measured, and stand in the table."""
 
