@@ -155,14 +155,14 @@ MUTANTS: Final = (
         "waemitter/whatsapp/client.py",
         "return NoAnswer(_reason(error.__cause__))",
         "return NotSent(_reason(error.__cause__))",
-        ("tests/unit/test_whatsapp_client.py",),
+        ("tests/unit/test_whatsapp_client_faults.py",),
     ),
     Mutant(
         "a write that went nowhere is taken for sent",
         "waemitter/whatsapp/wire.py",
         "            raise NotConnected from aiohttp.ServerDisconnectedError()",
         "            raise aiohttp.ServerDisconnectedError",
-        ("tests/unit/test_whatsapp_client.py", "-k", "before_the_write"),
+        ("tests/unit/test_whatsapp_client_faults.py", "-k", "before_the_write"),
     ),
     Mutant(
         "a batch of webhooks is not kept",

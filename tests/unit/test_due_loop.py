@@ -1,122 +1,18 @@
-"""The one loop over a table of due rows that is only a script: what it takes, when it asks again, what it gives back."""
+"""When the loop claims: bells, due times, sweeps, outages."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import pytest
 
+from tests.due_tables import IN_VAIN, NOTHING, Table, draining, waits_of
 from tests.support import eventually
 from waemitter.errors import DatabaseUnreachable
-from waemitter.runtime import due_loop, vitals
-from waemitter.runtime.doorbell import Bell
-from waemitter.runtime.due_loop import Claim, DueLoop, Fixed
-from waemitter.runtime.supervise import Stop
-
-NOTHING: Claim[int] = Claim()
-IN_VAIN: Claim[int] = Claim((), next_due=0.0)
-
-
-class Table:
-    """Answers the claims with what the script says, else with its rows; work ends when the gate opens."""
-
-    def __init__(self, *script: Claim[int] | Exception, rows: int = 0) -> None:
-        self.script = deque(script)
-        self.left = deque(range(rows))
-        self.asked: list[float] = []
-        self.limits: list[int] = []
-        self.started: list[int] = []
-        self.done: list[int] = []
-        self.released: list[int] = []
-        self.at_once = self.most_at_once = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.permits = asyncio.Semaphore(10_000)
-        self.fault: Exception | None = None
-        self.claiming = asyncio.Event()
-        self.claiming.set()
-
-    async def claim(self, limit: int) -> Claim[int]:
-        self.asked.append(asyncio.get_running_loop().time())
-        self.limits.append(limit)
-        await self.claiming.wait()
-        if not self.script:
-            taken = [self.left.popleft() for _ in range(min(limit, len(self.left)))]
-            return Claim(taken, next_due=0.0 if self.left else None)
-        told = self.script.popleft()
-        if isinstance(told, Exception):
-            raise told
-        return told
-
-    async def work(self, row: int) -> None:
-        self.started.append(row)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        if self.fault:
-            raise self.fault
-        await self.gate.wait()
-        await self.permits.acquire()
-        await asyncio.sleep(0)
-        self.at_once -= 1
-        self.done.append(row)
-
-    async def release(self, rows: Sequence[int]) -> None:
-        await asyncio.sleep(0)
-        self.released += rows
-
-    def pauses(self) -> list[float]:
-        return [after - before for before, after in zip(self.asked, self.asked[1:], strict=False)]
-
-
-@dataclass
-class Elastic:
-    """A capacity that somebody changes."""
-
-    size: int
-    ahead: int = 0
-
-    def workers(self) -> int:
-        return self.size
-
-    def reserve(self) -> int:
-        return self.ahead
-
-
-@dataclass
-class Running:
-    bell: Bell
-    stop: Stop
-    losses: list[str] = field(default_factory=list)
-
-
-@asynccontextmanager
-async def draining(
-    table: Table,
-    *,
-    capacity: Fixed | Elastic = Fixed(10),  # noqa: B008  frozen
-    batch_size: int = 100,
-    sweep_interval: float = 60.0,
-    jitter: Callable[[], float] = lambda: 1.0,
-) -> AsyncIterator[Running]:
-    running = Running(Bell(), Stop(grace=5))
-    loop = DueLoop(
-        table,
-        running.bell,
-        capacity=capacity,
-        batch_size=batch_size,
-        sweep_interval=sweep_interval,
-        jitter=jitter,
-        database_lost=running.losses.append,
-    )
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        group.create_task(loop.run(running.stop))
-        yield running
-        running.stop.request()
+from waemitter.runtime import vitals
+from waemitter.runtime.due_loop import Claim, Fixed
 
 
 async def test_rows_are_worked_on_and_then_it_waits_for_the_bell():
@@ -198,21 +94,6 @@ async def test_a_row_ends_what_was_in_vain(monkeypatch):
     assert pauses == [0.005, 0.01, 0.005, 0.01, 60.0]
 
 
-def waits_of(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Every patience with which a bell is listened to; all but a sweep's are over at once."""
-    waits: list[float] = []
-    heard = Bell.heard
-
-    async def impatient(self: Bell, patience: float | None = None) -> bool:
-        assert patience is not None
-        waits.append(patience)
-        await asyncio.sleep(0)
-        return await heard(self, patience if patience > 1 else 0)
-
-    monkeypatch.setattr(Bell, "heard", impatient)
-    return waits
-
-
 async def test_before_not_before_the_bell_is_in_vain():
     table = Table(Claim((), next_due=0.0, not_before=0.2), Claim([1]))
     async with draining(table) as running:
@@ -250,140 +131,6 @@ async def test_a_long_not_before_ends_by_itself():
     async with draining(table):
         await eventually(lambda: table.done == [1])
     assert 0.3 <= table.pauses()[0] < 0.5
-
-
-async def test_no_more_is_claimed_than_there_is_capacity_for():
-    table = Table(rows=300)
-    table.gate.clear()
-    async with draining(table, capacity=Fixed(7), batch_size=5):
-        await eventually(lambda: len(table.started) == 7)
-        assert table.limits == [5, 2]
-        table.gate.set()
-        await eventually(lambda: len(table.done) == 300)
-    assert table.most_at_once == 7
-    assert sorted(table.done) == [*range(300)]
-    assert max(table.limits) <= 5
-
-
-async def test_the_reserve_is_leased_and_waits_for_a_free_worker():
-    table = Table(rows=20)
-    table.gate.clear()
-    async with draining(table, capacity=Elastic(3, ahead=4)):
-        await eventually(lambda: len(table.started) == 3)
-        assert table.limits == [7]
-        table.gate.set()
-        await eventually(lambda: len(table.done) == 20)
-    assert table.most_at_once == 3
-
-
-@pytest.mark.parametrize(("before", "after"), [(8, 2), (2, 8)])
-async def test_a_capacity_that_changes_is_kept_to(before, after):
-    table, capacity = Table(rows=200), Elastic(before)
-    first, second = asyncio.Event(), asyncio.Event()
-    table.gate = first
-    async with draining(table, capacity=capacity):
-        await eventually(lambda: table.at_once == before)
-        capacity.size, table.gate = after, second
-        first.set()
-        await eventually(lambda: len(table.done) == before and table.at_once == after)
-        table.most_at_once = 0
-        second.set()
-        await eventually(lambda: len(table.done) == 200)
-    assert table.most_at_once == after
-
-
-@pytest.mark.parametrize("stuck", [1, 7, 9])
-async def test_slow_rows_hold_up_no_other_while_there_is_room(stuck):
-    table = Table(Claim([*range(stuck)]))
-    table.gate.clear()
-    async with draining(table, capacity=Fixed(10)) as running:
-        await eventually(lambda: len(table.started) == stuck)
-        table.script.append(Claim([100]))
-        running.bell.ring()
-        await eventually(lambda: 100 in table.started)
-        table.gate.set()
-
-
-async def test_under_load_rows_are_claimed_by_the_handful():
-    table = Table(rows=400)
-    table.permits = asyncio.Semaphore(0)
-    async with draining(table, capacity=Fixed(20)):
-        while len(table.done) < 400:
-            table.permits.release()
-            await asyncio.sleep(0)
-    assert len(table.asked) <= 60
-
-
-@pytest.mark.parametrize("capacity", [7, 10])
-async def test_a_stop_ends_the_wait_for_room_and_that_for_a_handful(monkeypatch, capacity):
-    monkeypatch.setattr(due_loop, "GATHER", 60.0)
-    table = Table(rows=100)
-    table.gate.clear()
-    async with draining(table, capacity=Fixed(capacity), batch_size=7) as running:
-        await eventually(lambda: len(table.started) == 7)
-        running.stop.request()
-        table.gate.set()
-    assert table.done == [*range(7)]
-
-
-async def test_a_stop_gives_back_what_was_not_started_and_ends_what_was():
-    table = Table(rows=100)
-    table.gate.clear()
-    async with draining(table, capacity=Elastic(2, ahead=3)) as running:
-        await eventually(lambda: len(table.started) == 2)
-        running.stop.request()
-        table.gate.set()  # a worker looks for its next row while the others are given back
-        await eventually(lambda: table.released)
-    assert table.started == table.done == [0, 1]
-    assert table.released == [2, 3, 4]
-    assert len(table.asked) == 1
-
-
-async def test_what_a_claim_brings_after_the_stop_is_given_back():
-    table = Table(Claim([1, 2], next_due=0.0))
-    table.claiming.clear()
-    async with draining(table) as running:
-        await eventually(lambda: table.asked)
-        running.stop.request()
-        table.claiming.set()
-    assert table.started == []
-    assert table.released == [1, 2]
-
-
-@pytest.mark.parametrize(
-    "last",
-    [
-        NOTHING,
-        IN_VAIN,
-        Claim((), next_due=30.0),
-        Claim((), next_due=0.0, not_before=0.2),
-        Claim((), next_due=0.0, not_before=30.0),
-        DatabaseUnreachable("away"),
-    ],
-)
-async def test_a_stop_ends_every_pause(last):
-    table = Table(*[last] * 20)
-    async with draining(table) as running:
-        await eventually(lambda: table.asked)
-        running.stop.request()
-        asked = len(table.asked)
-    assert len(table.asked) == asked
-
-
-async def test_a_crash_in_work_ends_the_loop_and_is_told():
-    table = Table(Claim([7]))
-    table.fault = LookupError("a bug")
-    with pytest.raises(ExceptionGroup) as crash:
-        async with draining(table):
-            await asyncio.Event().wait()
-    assert crash.group_contains(LookupError, match="a bug")
-
-
-async def test_a_crash_in_a_claim_ends_the_loop_and_is_told():
-    with pytest.raises(ExceptionGroup) as crash:
-        async with draining(Table(LookupError("no such column"))):
-            await asyncio.Event().wait()
-    assert crash.group_contains(LookupError, match="no such column")
 
 
 async def test_an_outage_is_told_and_outlasted_with_ever_longer_pauses():
