@@ -1305,7 +1305,7 @@ create or replace function waemitter.send_message(
   channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
   expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
   correlation_id text default null, campaign_id bigint default null, max_attempts integer default null,
-  category text default null
+  category text default null, traceparent text default null
 ) returns bigint language plpgsql as $$
 #variable_conflict use_variable
 declare v_id bigint; v record;
@@ -1313,10 +1313,10 @@ begin
   select * into v from waemitter.verdict(channel, recipient, message_type, payload, category, available_at);
   insert into waemitter.outbox_messages as o
     (recipient, message_type, payload, channel, idempotency_key, available_at, expires_at, priority, ordering_key,
-     correlation_id, campaign_id, max_attempts, category, status, error_code, error_message, failed_at)
+     correlation_id, campaign_id, max_attempts, category, traceparent, status, error_code, error_message, failed_at)
   values (recipient, message_type, payload, channel, idempotency_key,
           case when v.status is null then coalesce(available_at, clock_timestamp()) end,
-          expires_at, priority, ordering_key, correlation_id, campaign_id, max_attempts, category,
+          expires_at, priority, ordering_key, correlation_id, campaign_id, max_attempts, category, traceparent,
           coalesce(v.status, 'queued'), v.code, v.reason, case when v.status = 'failed' then clock_timestamp() end)
   on conflict do nothing returning o.id into v_id;
   if v_id is not null and v.status is not null then
@@ -1335,11 +1335,13 @@ create or replace function waemitter.send_text(
   recipient text, body text,
   channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
   expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
-  correlation_id text default null, preview_url boolean default null, category text default null
+  correlation_id text default null, preview_url boolean default null, category text default null,
+  traceparent text default null
 ) returns bigint language sql as $$
   select waemitter.send_message(recipient, 'text',
     jsonb_build_object('text', jsonb_strip_nulls(jsonb_build_object('body', body, 'preview_url', preview_url))),
-    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id, category => category)
+    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id, category => category,
+    traceparent => traceparent)
 $$;
 
 -- parameters: ["17", "Ada"] fills the body's {{1}}, {{2}}; {"order": "17"} fills named ones; an array of objects that have
@@ -1348,7 +1350,7 @@ create or replace function waemitter.send_template(
   recipient text, template text, language text, parameters jsonb default '[]',
   channel text default 'default', idempotency_key text default null, available_at timestamptz default null,
   expires_at timestamptz default null, priority integer default 0, ordering_key text default null,
-  correlation_id text default null, category text default null
+  correlation_id text default null, category text default null, traceparent text default null
 ) returns bigint language sql as $$
   select waemitter.send_message(recipient, 'template', jsonb_build_object('template', jsonb_build_object(
       'name', template, 'language', jsonb_build_object('code', language),
@@ -1361,7 +1363,8 @@ create or replace function waemitter.send_template(
         else jsonb_build_array(jsonb_build_object(
           'type', 'body', 'parameters', (select jsonb_agg(jsonb_build_object('type', 'text', 'text', p.value))
                                          from jsonb_array_elements_text(parameters) p))) end)),
-    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id, category => category)
+    channel, idempotency_key, available_at, expires_at, priority, ordering_key, correlation_id, category => category,
+    traceparent => traceparent)
 $$;
 
 -- Wake the first parked row of each lane that the given rows belonged to, where the lane really came free. It waits for
@@ -4562,7 +4565,7 @@ end $$;
 
 create table if not exists waemitter.event_subscriptions (
   name            text primary key check (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
-  kind            text not null check (kind in ('webhook', 'nats', 'kafka')),
+  kind            text not null check (kind in ('webhook', 'nats', 'kafka', 'tracing')),
   target          text not null,                -- to be read: it holds no secret
   types           text[] not null check (cardinality(types) > 0),
   failures        integer not null default 0,   -- of the target in a row, and until when it is left alone
@@ -4629,8 +4632,8 @@ begin
         'id', o.id, 'channel', o.channel, 'status', g.word, 'recipient', o.recipient, 'message_type', o.message_type,
         'whatsapp_message_id', o.whatsapp_message_id, 'campaign_id', o.campaign_id, 'correlation_id', o.correlation_id,
         'idempotency_key', o.idempotency_key, 'attempts', o.attempts, 'dry_run', o.dry_run,
-        'error_code', o.error_code, 'error_message', o.error_message, 'created_at', o.created_at, 'sent_at', o.sent_at,
-        'delivered_at', o.delivered_at, 'read_at', o.read_at, 'failed_at', o.failed_at,
+        'error_code', o.error_code, 'error_message', o.error_message, 'created_at', o.created_at, 'claimed_at', o.claimed_at,
+        'sent_at', o.sent_at, 'delivered_at', o.delivered_at, 'read_at', o.read_at, 'failed_at', o.failed_at,
         'pricing_category', o.pricing_category, 'billable', o.billable) as data
     from unnest(ids, words) with ordinality as g (id, word, n) join waemitter.outbox_messages o on o.id = g.id)
   insert into waemitter.event_outbox (subscription, event_id, type, subject, channel, data, traceparent)

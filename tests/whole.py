@@ -73,7 +73,10 @@ async def whole_daemon(
     config: Path | None = None,
     **settings: str,
 ) -> AsyncIterator[Whole]:
-    """`config`: a waemitter.toml; `settings` by their names after WAEMITTER_; the channel has no limit unless one says so."""
+    """`config`: a waemitter.toml; `settings` by their names after WAEMITTER_, or whole behind a `_`.
+
+    The channel has no limit unless one says so.
+    """
     statements: list[str] = []
 
     async def overhear(connection: Connection) -> None:
@@ -97,7 +100,10 @@ async def whole_daemon(
                 "WAEMITTER_LOGGING__LEVEL": "error",
                 "WAEMITTER_CHANNEL__MESSAGES_PER_SECOND": "0",
             }
-            | {f"WAEMITTER_{name}": value for name, value in settings.items()},
+            | {
+                name[1:] if name.startswith("_") else f"WAEMITTER_{name}": value
+                for name, value in settings.items()
+            },
             config=config,
         )
         admin = await asyncpg.connect(dsn)

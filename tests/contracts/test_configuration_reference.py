@@ -105,6 +105,8 @@ PUBLISHED = [
     "WAEMITTER_LOGGING__LEVEL",
     "WAEMITTER_LOGGING__FORMAT",
     "WAEMITTER_GRACE",
+    "WAEMITTER_TRACING__ENABLED",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ]
 
 
@@ -147,5 +149,6 @@ def test_only_what_has_an_effect_goes_unmarked():
         "retention",
         "slo",
         "alerts",
+        "tracing",
     }
     assert not [entry.key for entry in ENTRIES if entry.table == "http" and entry.later]

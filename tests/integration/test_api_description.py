@@ -36,7 +36,8 @@ async def test_every_operation_is_described_with_its_scope_and_its_errors(shop: 
             assert {"401", "403", "429", "503"} <= set(operation["responses"])
     send = paths["/api/messages"]["post"]
     assert {"201", "200", "422", "413", "415", "400"} <= set(send["responses"])
-    (header,) = send["parameters"]
+    (header, trace) = send["parameters"]
+    assert (trace["name"], trace["in"]) == ("traceparent", "header")
     assert (header["name"], header["in"], header["required"]) == (
         "Idempotency-Key",
         "header",

@@ -289,3 +289,14 @@ async def test_everything_but_hooks_and_liveness_may_have_a_port_of_its_own() ->
                     assert answer.status != 404
                 async with there.client.get(path) as answer:
                     assert answer.status == (200 if path == "/health/live" else 404)
+
+
+async def test_a_trace_is_kept_with_the_message_and_nonsense_harms_nothing(shop: Shop) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    body = {"recipient": "+14155550123", "messageType": "text", "payload": {"text": {"body": "Hi"}}}
+    for header in (trace, "nonsense"):
+        status, _ = await shop.call("POST", "/api/messages", body, traceparent=header)
+        assert status == 201
+
+    kept = await shop.outbox.pool.fetch("select traceparent from waemitter.outbox_messages")
+    assert {row["traceparent"] for row in kept} == {trace, "nonsense"}

@@ -204,3 +204,12 @@ async def test_two_daemons_share_a_subscription_and_keep_its_order(stream: Strea
     await asyncio.wait_for(asyncio.gather(*(drain() for _ in range(4))), 60)
     assert all(ids == sorted(set(ids)) for ids in order.values())
     assert [len(ids) for ids in order.values()] == [40, 40, 40]
+
+
+async def test_a_trace_that_is_none_is_not_forwarded(stream: Stream) -> None:
+    good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for trace in (good, "a\r\nEvil: header"):
+        message = await stream.outbox.put(traceparent=trace)
+        await stream.outbox.pool.execute("select waemitter.cancel_message($1)", message)
+
+    assert [event.traceparent for event in await stream.drain()] == [good, None]

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from tests.handlers import HELLO, TURN, Service, saying, serving_answers
 from tests.observing import Observed, observing
+from waemitter.observe.trace import of_turn
 from waemitter.runtime.breaker import THRESHOLD
 from waemitter.runtime.circuits import Circuits
 from waemitter.turns.handlers.http import LONGEST_ANSWER, Http, target_of
@@ -39,6 +40,7 @@ async def asking(
     *,
     timeout: float = 30,
     secret: str | None = "s3cret",
+    traced: float | None = None,
 ) -> AsyncIterator[Asking]:
     with observing() as observed:
         async with (
@@ -51,6 +53,7 @@ async def asking(
                 url=url,
                 key=None if secret is None else key_of(secret),
                 timeout=timeout,
+                traced=traced,
                 service="rides",
                 circuit=Circuits(observer=observed.events, clock=lambda: 0.0).to(target_of(url)),
                 clock=lambda: 1795300000.9,
@@ -97,6 +100,15 @@ def test_the_signature_is_the_standard_s() -> None:
         )
         == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     )
+
+
+async def test_a_turn_carries_its_trace_where_traces_are_made() -> None:
+    async with asking(saying(status=204)) as plain, asking(saying(status=204), traced=1.0) as asked:
+        await plain.handler.handle(TURN)
+        await asked.handler.handle(TURN)
+
+    assert "traceparent" not in plain.service.asked[0][0].headers
+    assert asked.service.asked[0][0].headers["traceparent"] == of_turn(7, "c-1", ratio=1.0)
 
 
 async def test_without_a_secret_nothing_is_signed() -> None:

@@ -71,6 +71,7 @@ def _reply(_: Answerers, __: RouteSettings, answering: Answering) -> Handler:
 
 
 def _http(answerers: Answerers, route: RouteSettings, answering: Answering) -> Handler:
+    tracing = answerers.shared.settings.tracing
     url = answering.options.url or ""
     text = secret(answering.secret)
     return Http(
@@ -80,6 +81,7 @@ def _http(answerers: Answerers, route: RouteSettings, answering: Answering) -> H
         timeout=answering.options.timeout or answerers.shared.settings.turns.forward_timeout,
         service=route.table.service,
         circuit=answerers.shared.circuits.to(target_of(url)),
+        traced=tracing.ratio if tracing.enabled else None,
         clock=time.time,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType, ModuleType
 from typing import Final
@@ -16,9 +16,12 @@ from waemitter.jobs.event_stream.store import EventStore
 from waemitter.jobs.event_stream.targets.webhook import Webhook
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Service, Stop
-from waemitter.settings import EventSettings
+from waemitter.settings import EventSettings, EventTable, Settings
 from waemitter.turns.handlers.webhook_signature import key_of
 
+TRACING: Final = "opentelemetry"
+"""The subscription by which traces are made; not for the settings' own."""
+_EXTRAS: Final[Mapping[str, str]] = MappingProxyType({"tracing": "otel"})
 LEASE_MARGIN: Final = 30.0
 """Seconds beyond a delivery's time-out in which its outcome must be written."""
 
@@ -28,13 +31,12 @@ class EventStream:
         """Raises UsageError when a subscription needs an extra that is not installed."""
         self._shared = shared
         self._store = EventStore(shared.pool)
-        self._targets = {
-            each.name: _TARGETS[each.kind](shared, each) for each in shared.settings.subscriptions
-        }
+        self._subscribed = tuple(_subscribed(shared.settings))
+        self._targets = {each.name: _TARGETS[each.kind](shared, each) for each in self._subscribed}
 
     async def prepare(self) -> None:
         """Make the subscriptions' rows agree with the settings. Raises DatabaseUnreachable."""
-        mine = self._shared.settings.subscriptions
+        mine = self._subscribed
         for each in mine:
             changed = await self._store.subscribe(
                 each.name, kind=each.kind, target=each.target, types=each.table.types
@@ -43,14 +45,14 @@ class EventStream:
                 subscription=each.name, kind=each.kind, types=each.table.types, changed=changed
             )
         orphans = set(await self._store.known()) - {each.name for each in mine}
+        if TRACING in orphans:
+            orphans.remove(TRACING)
+            await self._store.forget(TRACING)
         if orphans:
             self._shared.events.subscriptions_orphaned(subscriptions=sorted(orphans))
 
     def services(self) -> dict[str, Service]:
-        return {
-            f"events to {each.name}": self._service(each)
-            for each in self._shared.settings.subscriptions
-        }
+        return {f"events to {each.name}": self._service(each) for each in self._subscribed}
 
     def _service(self, subscription: EventSettings) -> Service:
         shared, target = self._shared, self._targets[subscription.name]
@@ -83,6 +85,24 @@ class EventStream:
                 await loop.run(stop)
 
         return run
+
+
+def _subscribed(settings: Settings) -> Iterator[EventSettings]:
+    """The subscriptions of the settings, and the one by which traces are made."""
+    yield from settings.subscriptions
+    if settings.tracing.enabled:
+        types = _extra("tracing").TYPES
+        yield EventSettings(name=TRACING, tracing=settings.tracing, table=EventTable(types=types))
+
+
+def _tracing(_: Shared, subscription: EventSettings) -> Target:
+    tracing, module = subscription.tracing, _extra("tracing")
+    assert tracing is not None  # noqa: S101 - by its kind
+    pairs = (pair.partition("=") for pair in (secret(tracing.headers) or "").split(",") if pair)
+    headers = {name.strip(): value.strip() for name, _, value in pairs}
+    processor = module.exporting(tracing.endpoint, headers)
+    target: Target = module.Tracing(processor, service=tracing.service, ratio=tracing.ratio)
+    return target
 
 
 def _webhook(shared: Shared, subscription: EventSettings) -> Target:
@@ -129,10 +149,10 @@ def _extra(name: str) -> ModuleType:
         return importlib.import_module(f"waemitter.jobs.event_stream.targets.{name}")
     except ModuleNotFoundError:
         raise UsageError(
-            f"a subscription goes to {name}, which is an extra: pip install 'waemitter[{name}]'"
+            f"{name} is an extra: pip install 'waemitter[{_EXTRAS.get(name, name)}]'"
         ) from None
 
 
 _TARGETS: Final[Mapping[str, Callable[[Shared, EventSettings], Target]]] = MappingProxyType(
-    {"webhook": _webhook, "nats": _nats, "kafka": _kafka}
+    {"webhook": _webhook, "nats": _nats, "kafka": _kafka, "tracing": _tracing}
 )

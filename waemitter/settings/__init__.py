@@ -9,7 +9,7 @@ from waemitter.settings.loading import Loaded, load
 from waemitter.settings.model import Settings
 from waemitter.settings.routes import Answering, RouteSettings
 from waemitter.settings.sending import ChannelSettings
-from waemitter.settings.subscribing import EventSettings
+from waemitter.settings.subscribing import EventSettings, EventTable
 from waemitter.settings.values import ApiKey, Dsn
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Dsn",
     "Entry",
     "EventSettings",
+    "EventTable",
     "InvalidSettings",
     "Loaded",
     "RouteSettings",

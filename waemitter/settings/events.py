@@ -27,6 +27,7 @@ _OWNERS: Final[Mapping[str, str]] = MappingProxyType(
         ),
     }
 )
+RESERVED: Final = "opentelemetry"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -51,6 +52,9 @@ class EventTables:
             findings.problems.append(
                 f"{where}: the name must be small letters, digits, - and _, 63 at the most"
             )
+            return None
+        if name == RESERVED:
+            findings.problems.append(f"{where}: the name is taken by the traces; choose another")
             return None
         try:
             table = EventTable.model_validate(raw)

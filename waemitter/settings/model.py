@@ -43,6 +43,7 @@ from waemitter.settings.sending import (
     WhatsAppSettings,
 )
 from waemitter.settings.subscribing import EventSettings
+from waemitter.settings.tracing import TracingSettings
 
 
 class Settings(Group):
@@ -58,6 +59,9 @@ class Settings(Group):
     )
     http: HttpSettings = group(HttpSettings, "What the world sees.")
     logging: LoggingSettings = group(LoggingSettings, "What is written to stderr.")
+    tracing: TracingSettings = group(
+        TracingSettings, "What OpenTelemetry gets; see [observability](observability.md#traces)."
+    )
     grace: Duration = setting(
         30.0, "How long a daemon that is told to stop may finish what it began.", gt=0
     )

@@ -12,6 +12,7 @@ from waemitter.errors import UsageError
 from waemitter.jobs.event_stream.event import expand
 from waemitter.settings.durations import Duration, split_list
 from waemitter.settings.metadata import Group, Kind, setting
+from waemitter.settings.tracing import TracingSettings
 
 _DAY = 86_400.0
 
@@ -121,9 +122,12 @@ class EventSettings(Group):
     secret: SecretStr | None = None
     password: SecretStr | None = None
     credentials: Path | None = None
+    tracing: TracingSettings | None = None
 
     @property
-    def kind(self) -> Literal["webhook", "nats", "kafka"]:
+    def kind(self) -> Literal["webhook", "nats", "kafka", "tracing"]:
+        if self.tracing is not None:
+            return "tracing"
         if self.table.webhook is not None:
             return "webhook"
         return "nats" if self.table.nats else "kafka"
@@ -132,6 +136,8 @@ class EventSettings(Group):
     def target(self) -> str:
         """Where it goes, in words without a secret."""
         table = self.table
+        if self.tracing is not None:
+            return self.tracing.endpoint
         if table.webhook is not None:
             return _place(table.webhook)
         if table.nats:

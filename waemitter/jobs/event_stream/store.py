@@ -12,6 +12,7 @@ from waemitter.db.pool import outages
 from waemitter.errors import NotFound
 from waemitter.jobs.event_stream.delivery import Outcome
 from waemitter.jobs.event_stream.event import TEST, Event
+from waemitter.observe.trace import valid
 
 
 class ClaimedEvents(NamedTuple):
@@ -54,7 +55,7 @@ class EventStore:
         with outages():
             records = await self._pool.fetch(self.CLAIM, subscription, limit, lease)
         events = tuple(
-            Event(row["id"], str(row["event_id"]), *tuple(row)[2:9])
+            _event(row)._replace(traceparent=valid(row["traceparent"]))
             for row in records
             if row["event_id"] is not None
         )
@@ -173,3 +174,8 @@ class EventStore:
         with outages():
             record = await self._pool.fetchrow(self.FATE, row)
         return dict(record) if record else {"delivered": False, "attempts": 0, "error": "deleted"}
+
+
+def _event(row: asyncpg.Record) -> Event:
+    number, event_id, *others, _ = row
+    return Event(number, str(event_id), *others)

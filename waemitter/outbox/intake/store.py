@@ -27,6 +27,7 @@ class NewMessage:
     priority: int
     ordering_key: str | None
     correlation_id: str | None
+    traceparent: str | None
     max_attempts: int | None
 
 
@@ -51,7 +52,7 @@ class IntakeStore:
         select waemitter.send_message(
           recipient => $1, message_type => $2, payload => $3, channel => $4, idempotency_key => $5,
           available_at => $6, expires_at => $7, priority => $8, ordering_key => $9,
-          correlation_id => $10, max_attempts => $11)
+          correlation_id => $10, max_attempts => $11, traceparent => $12)
     """
     OURS: Final = """
         select xmin::text = (pg_current_xact_id()::xid)::text as ours
@@ -81,6 +82,7 @@ class IntakeStore:
                         message.ordering_key,
                         message.correlation_id,
                         message.max_attempts,
+                        message.traceparent,
                     )
                     # Only a row that this transaction wrote has its id as xmin.
                     ours = await connection.fetchval(self.OURS, message_id)

@@ -12,6 +12,7 @@ import orjson
 from typing_extensions import override
 
 from waemitter.errors import PayloadError
+from waemitter.observe.trace import of_turn
 from waemitter.runtime.circuits import Circuit, CircuitOpen, TargetFailed
 from waemitter.turns.answers import parse_answer
 from waemitter.turns.handlers.webhook_signature import sign
@@ -47,15 +48,20 @@ class Http(Handler):
         timeout: float,
         service: str | None,
         circuit: Circuit,
+        traced: float | None = None,
         clock: Callable[[], float],
     ) -> None:
-        """`key`: signs, if there is one; `timeout` in seconds, for the whole call; `clock`: seconds since 1970."""
+        """`key`: signs, if there is one; `timeout` in seconds, for the whole call; `clock`: seconds since 1970.
+
+        `traced`: the share of turns whose trace is exported; without it a turn carries no `traceparent`.
+        """
         self._session = session
         self._url = url
         self._key = key
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._service = service
         self._circuit = circuit
+        self._traced = traced
         self._clock = clock
 
     @override
@@ -97,6 +103,8 @@ class Http(Handler):
             "webhook-id": webhook_id,
             "webhook-timestamp": str(timestamp),
         }
+        if self._traced is not None:
+            headers["traceparent"] = of_turn(turn.turn_id, turn.correlation_id, ratio=self._traced)
         if self._key is not None:
             headers["webhook-signature"] = sign(
                 self._key, webhook_id=webhook_id, timestamp=timestamp, body=body

@@ -41,6 +41,11 @@ class SendParameters(Parameters):
         pattern=r"^[!-~]+$",
         description="Sent once, however often the request is made.",
     )
+    traceparent: str | None = header(
+        "traceparent",
+        max_length=LONGEST_KEY,
+        description="W3C Trace Context: kept with the message, and forwarded with its events.",
+    )
 
 
 class SendBody(Body):
@@ -219,6 +224,7 @@ class Messages:
             ordering_key=body.ordering_key,
             correlation_id=body.correlation_id or call.correlation_id,
             max_attempts=body.max_attempts,
+            traceparent=call.params.traceparent,
         )
         try:
             row, new = await self._intake.enqueue(message)
