@@ -2654,7 +2654,7 @@ begin
     left join lateral (select a.message_id as id from waemitter.outbox_attempts a
       where mine.id is null and older.id is null and named.id is null and a.whatsapp_message_id = g.wamid
       limit 1) older_named on true),
-  parked as (  -- its message may yet become known; see apply_parked_statuses
+  parked as (  -- its message may yet become known; see take_parked_statuses
     insert into waemitter.parked_statuses (message_id, token, wamid, word, at, code, reason, category, billable)
     select distinct on (wamid, word) message_id, token, wamid, word, at, code, reason, category, billable
     from found where heard and id is null and rank > 0 and wamid <> '' order by wamid, word on conflict do nothing),
@@ -3053,44 +3053,33 @@ begin
     user_id => follow_contact.user_id, at => follow_contact.at, known => follow_contact.contact_id);
 end $$;
 
--- Parked statuses whose message is known by now are applied; those older than `patience` are dropped, and told as `unknown`.
--- The last row has no status: `waiting` tells whether any stay parked.
-create or replace function waemitter.apply_parked_statuses(patience interval, max_rows integer)
-returns table (status text, result text, n bigint, resolved bigint, doubled integer, freed integer, waiting boolean)
+-- Take parked statuses whose message is known by now: the caller applies them, in the same transaction.
+create or replace function waemitter.take_parked_statuses(max_rows integer) returns setof waemitter.parked_statuses
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
-#variable_conflict use_column
-declare p record; f record;
 begin
+  return query
   with known as materialized (
     select s.id from waemitter.parked_statuses s
     where exists (select from waemitter.outbox_messages o where o.whatsapp_message_id = s.wamid)
        or exists (select from waemitter.outbox_attempts a where a.whatsapp_message_id = s.wamid)
-    order by s.id limit max_rows for update of s skip locked),
-  taken as (
-    delete from waemitter.parked_statuses s using known k where s.id = k.id returning s.*)
-  select array_agg(message_id) as message_ids, array_agg(token) as tokens, array_agg(wamid) as wamids, array_agg(word) as words,
-         array_agg(at) as times, array_agg(code) as codes, array_agg(reason) as reasons, array_agg(category) as categories,
-         array_agg(billable) as billables into p from taken;
-  if p.wamids is not null then
-    return query select a.status, a.result, a.n, a.resolved, a.doubled, a.freed, true
-      from waemitter.apply_statuses(message_ids => p.message_ids, tokens => p.tokens, wamids => p.wamids, words => p.words,
-        times => p.times, codes => p.codes, reasons => p.reasons, categories => p.categories, billables => p.billables,
-        heard => true) a;
-    select array_agg(o.id) as ids into f from waemitter.outbox_messages o
-      where o.whatsapp_message_id = any (p.wamids) and o.status = 'failed'
-        and not exists (select from waemitter.dead_letters d where d.message_id = o.id and d.direction = 'outbound');
-    if f.ids is not null then
-      perform waemitter.bury_messages(f.ids, array_fill('FAIL'::text, array[cardinality(f.ids)]), 'status');
-    end if;
-  end if;
+    order by s.id limit max_rows for update of s skip locked)
+  delete from waemitter.parked_statuses s using known k where s.id = k.id returning s.*;
+end $$;
+
+-- Drop parked statuses that are older than `patience`: how many of each word. The last row has none: `waiting` tells whether any
+-- stay parked.
+create or replace function waemitter.drop_parked_statuses(patience interval, max_rows integer)
+returns table (status text, n bigint, waiting boolean)
+language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+#variable_conflict use_column
+begin
   return query
     with old as materialized (
       select s.id from waemitter.parked_statuses s where s.parked_at < clock_timestamp() - patience
       order by s.parked_at, s.id limit max_rows for update skip locked),
     dropped as (delete from waemitter.parked_statuses s using old where s.id = old.id returning s.word)
-    select d.word, 'unknown', count(*), 0::bigint, 0, 0, true from dropped d group by d.word;
-  waiting := exists (select from waemitter.parked_statuses);
-  status := null; result := null; n := 0; resolved := 0; doubled := 0; freed := 0;
+    select d.word, count(*), true from dropped d group by d.word;
+  status := null; n := 0; waiting := exists (select from waemitter.parked_statuses);
   return next;
 end $$;
 

@@ -80,7 +80,7 @@ def inbox_services(  # noqa: PLR0913 what the inbox needs, by name
         clock=time.monotonic,
         handover=handover,
     )
-    again = ParkedStatuses(store, events=events, lanes_freed=lanes_freed)
+    again = ParkedStatuses(store, outbox, failures, events=events, lanes_freed=lanes_freed)
     services: dict[str, Service] = {
         "splitter": _to_the_end(loop(Courteous(splitter), bell).run, splitter.close),
         "parked": loop(again, parked).run,

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import asyncpg
 
 from waemitter.db.pool import outages
-from waemitter.outbox.store import Applied, applied_of
+from waemitter.outbox.store import StatusUpdate
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -94,10 +94,10 @@ class Letter(NamedTuple):
     again: bool
 
 
-class Retried(NamedTuple):
-    """What became of parked statuses; `waiting`: some stay parked."""
+class Dropped(NamedTuple):
+    """How many statuses of each word were given up; `waiting`: some stay parked."""
 
-    applied: Applied
+    counts: dict[str, int]
     waiting: bool
 
 
@@ -240,16 +240,24 @@ class InboxStore:
             columns = [list(column) for column in zip(*letters, strict=True)]
             await connection.execute(self.BURY, *columns, self._first_retry)
 
-    RETRY_PARKED: Final = """
-        select status, result, n, resolved, doubled, freed, waiting
-        from waemitter.apply_parked_statuses(patience => $1, max_rows => $2)
+    TAKE_PARKED: Final = """
+        select message_id, token, wamid, word, at, code, reason, category, billable
+        from waemitter.take_parked_statuses(max_rows => $1)
     """
 
-    async def retry_parked(self, *, patience: datetime.timedelta, limit: int) -> Retried:
-        """Apply the parked statuses whose message is known by now; drop those that have waited for `patience`."""
+    async def take_parked(self, connection: Connection, *, limit: int) -> list[StatusUpdate]:
+        """Parked statuses whose message is known by now, to be applied in the same transaction."""
+        return [StatusUpdate(*record) for record in await connection.fetch(self.TAKE_PARKED, limit)]
+
+    DROP_PARKED: Final = """
+        select status, n, waiting from waemitter.drop_parked_statuses(patience => $1, max_rows => $2)
+    """
+
+    async def drop_parked(self, *, patience: datetime.timedelta, limit: int) -> Dropped:
+        """Give up what has waited for `patience`. Raises DatabaseUnreachable."""
         with outages():
-            *records, last = await self._pool.fetch(self.RETRY_PARKED, patience, limit)
-        return Retried(applied_of(records), last["waiting"])
+            *records, last = await self._pool.fetch(self.DROP_PARKED, patience, limit)
+        return Dropped({status: n for status, n, _ in records}, last["waiting"])
 
     DONE: Final = """
         update waemitter.webhook_logs set available_at = null, processed_at = clock_timestamp(), error = null
