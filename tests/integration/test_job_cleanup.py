@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -239,3 +240,19 @@ async def test_figures_are_counted_anew_with_more_patience_than_a_message_has(po
         await connection.execute("set statement_timeout = '30s'")
         await CleanupStore(pool).refresh_analytics(within=60)
         assert await connection.fetchval("show statement_timeout") == "30s"
+
+
+async def test_the_journal_forgets_what_was_said_and_keeps_that_it_came(
+    pool: Pool, observed: Observed
+) -> None:
+    await pool.execute("""
+        insert into waemitter.webhook_logs (source, body, headers, available_at, processed_at, created_at)
+        select 'whatsapp', '{}', '{}', null, now(), now() - make_interval(days => d) from unnest('{1,8,9}'::integer[]) d
+    """)
+    keep = replace(KEEP, webhook_bodies=7 * DAY)
+    summary = await Retention(
+        CleanupStore(pool), keep=keep, events=observed.events, clock=time.monotonic
+    ).run()
+    assert summary["blanked"] == 2
+    rows = await pool.fetch("select body, headers from waemitter.webhook_logs order by created_at")
+    assert [tuple(row) for row in rows] == [(b"", None), (b"", None), (b"{}", "{}")]

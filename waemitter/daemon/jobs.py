@@ -129,6 +129,9 @@ class Jobs:
                 agents=timedelta(seconds=kept.agents),
                 audit=timedelta(seconds=kept.audit),
                 events=timedelta(seconds=kept.events),
+                webhook_bodies=None
+                if kept.webhook_bodies is None
+                else timedelta(seconds=kept.webhook_bodies),
             ),
             events=self._shared.events,
             clock=time.monotonic,

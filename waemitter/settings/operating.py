@@ -69,6 +69,12 @@ class RetentionSettings(Group):
     buffers: Duration = setting(30 * _DAY, "How long closed windows are kept.", gt=0)
     job_runs: Duration = setting(7 * _DAY, "How long the history of jobs is kept.", gt=0)
     webhook_logs: Duration = setting(30 * _DAY, "How long the journal of webhooks is kept.", gt=0)
+    webhook_bodies: Duration | None = setting(
+        None,
+        "After what time the journal forgets what webhooks said, and only keeps that they came; unless set, with their rows. "
+        "What is forgotten cannot be replayed.",
+        gt=0,
+    )
     outbox: Duration = setting(
         90 * _DAY, "How long messages are kept after they reached their end.", gt=0
     )

@@ -33,6 +33,7 @@ class Keep:
     agents: timedelta
     audit: timedelta
     events: timedelta
+    webhook_bodies: timedelta | None = None  # as long as their rows
 
 
 class Retention:
@@ -48,6 +49,8 @@ class Retention:
     async def run(self) -> Summary:
         started = self._clock()
         keep, store = self._keep, self._store
+        bodies = keep.webhook_bodies
+        blanked = 0 if bodies is None else await self._emptied(store.BLANK_WEBHOOKS, bodies)
         deleted = {
             "outbox": await self._outbox(),
             "inbound": await self._emptied(store.PURGE_INBOUND, keep.inbound),
@@ -65,7 +68,12 @@ class Retention:
         }
         took = self._clock() - started
         self._events.retention_completed(deleted=sum(deleted.values()), took=took)
-        return {"success": True, "deleted": deleted, "durationMs": round(took * 1000)}
+        return {
+            "success": True,
+            "deleted": deleted,
+            "blanked": blanked,
+            "durationMs": round(took * 1000),
+        }
 
     async def _outbox(self) -> int:
         total, behind = 0, 0

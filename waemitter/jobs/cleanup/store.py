@@ -34,6 +34,7 @@ class CleanupStore:
         "select waemitter.purge_state_transitions(older_than => $1, max_rows => $2)"
     )
     PURGE_WEBHOOKS: Final = "select waemitter.purge_webhook_logs(older_than => $1, max_rows => $2)"
+    BLANK_WEBHOOKS: Final = "select waemitter.blank_webhook_logs(older_than => $1, max_rows => $2)"
     PURGE_KEYS: Final = "select waemitter.purge_webhook_keys(older_than => $1, max_rows => $2)"
     PURGE_LETTERS: Final = "select waemitter.purge_dead_letters(older_than => $1, max_rows => $2)"
     PURGE_SESSIONS: Final = "select waemitter.purge_sessions(older_than => $1, max_rows => $2)"
@@ -50,7 +51,7 @@ class CleanupStore:
     PURGE_EVENTS: Final = "select waemitter.purge_events(older_than => $1, max_rows => $2)"
 
     async def purge(self, statement: str, older_than: datetime.timedelta, limit: int) -> int:
-        """One batch of a PURGE_… statement above; how many rows went."""
+        """One batch of a PURGE_… (or BLANK_…) statement above; how many rows went."""
         with outages():
             deleted: int = await self._pool.fetchval(statement, older_than, limit)
         return deleted
