@@ -25,7 +25,7 @@ from waemitter.runtime.due_loop import Claim
 from waemitter.whatsapp.numbers import Number
 from waemitter.whatsapp.webhooks import Malformed, NotJson, parse
 
-BATCH: Final = 100  # webhooks in one claim
+BATCH: Final = 250  # webhooks in one claim
 AT_ONCE: Final = 300  # items in one transaction
 LEASE: Final = datetime.timedelta(
     seconds=15
