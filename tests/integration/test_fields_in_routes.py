@@ -227,3 +227,19 @@ async def test_chunks_that_come_at_once_are_kept_once(house: House) -> None:
     assert len(batch) == len(bodies)
     await asyncio.gather(*(house.bench.splitter.work([each]) for each in batch))
     assert len(await heard(house)) == 2
+
+
+async def test_what_comes_for_a_number_of_no_channel_comes_in_with_a_replay(house: House) -> None:
+    await house.bench.pool.execute("update waemitter.channels set phone_number_id = 'another'")
+    await house.hear(payload("history_chunk"), missed())
+    assert (
+        house.bench.observed.value("webhook_events_total", source="whatsapp", kind="unknown_number")
+        == 2
+    )
+    assert await house.bench.count("conversations") == 0
+    await house.bench.pool.execute("update waemitter.channels set phone_number_id = $1", NUMBER)
+    await house.bench.pool.execute("update waemitter.webhook_logs set available_at = now()")
+    await house.bench.split()
+    assert await heard(house) == [("text", True), ("media_placeholder", False), ("calls", False)]
+    await house.talk.work()
+    assert house.taken == [("missed calls", "missed")]

@@ -197,6 +197,7 @@ class Effects:
             elif isinstance(each.item, Message) and each.item.field == HISTORY:
                 changes.append(as_history(each.item))
         await self._put_aside(connection, malformed, outcome)
+        changes = await self._of_channels(connection, changes, outcome)
         keys = [
             Key(
                 _digest(document_of(change)),
@@ -217,6 +218,16 @@ class Effects:
         await self._offer(
             connection, [*offers, *filter(None, map(offer_of_status, statuses))], outcome
         )
+
+    async def _of_channels(
+        self, connection: Connection, changes: Sequence[FieldChange], outcome: Outcome
+    ) -> list[FieldChange]:
+        """All but those for a number of no channel: they leave no key, and come in with a replay once the channel is there."""
+        named = {change.phone_number_id for change in changes if change.phone_number_id}
+        strange = await self._store.strange(connection, sorted(named)) if named else set()
+        known = [change for change in changes if change.phone_number_id not in strange]
+        outcome.kinds["unknown_number"] += len(changes) - len(known)
+        return known
 
     async def _offer(
         self, connection: Connection, offers: Sequence[Offer], outcome: Outcome

@@ -193,6 +193,15 @@ class InboxStore:
         columns = [list(column) for column in zip(*keys, strict=True)]
         return [record[0] for record in await connection.fetch(self.FRESH, *columns)]
 
+    STRANGE: Final = """
+        select n from unnest($1::text[]) as g (n)
+        where not exists (select from waemitter.channels c where c.phone_number_id = n and c.kind = 'whatsapp')
+    """
+
+    async def strange(self, connection: Connection, numbers: Sequence[str]) -> set[str]:
+        """Those of these phone_number_ids that no channel has."""
+        return {record[0] for record in await connection.fetch(self.STRANGE, numbers)}
+
     RECEIVE: Final = """
         select n - 1 as n, result, message_id, conversation_id, contact_id, channel
         from waemitter.receive_messages(numbers => $1, wamids => $2, types => $3, wa_ids => $4, user_ids => $5,
