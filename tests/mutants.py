@@ -134,7 +134,21 @@ MUTANTS: Final = (
         "waemitter/web/webhooks.py",
         "            await self._journal.record(source=SOURCE, body=body, headers=headers)",
         "            self._journal.record(source=SOURCE, body=body, headers=headers).close()",
-        ("tests/integration/test_web_webhooks.py",),
+        ("tests/integration/test_short_way.py",),
+    ),
+    Mutant(
+        "ack before commit by the short way",
+        "waemitter/web/webhooks.py",
+        "        stored.add_done_callback(partial(self._reply, trace, len(body), reply))",
+        "        stored.get_loop().call_soon(reply, answer_of(HTTPStatus.OK, trace.headers(), b''))",
+        ("tests/integration/test_short_way.py",),
+    ),
+    Mutant(
+        "a request that two servers read in two ways",
+        "waemitter/web/short_way.py",
+        "        len(headers) != len(lines)  # one of them came twice",
+        "        False",
+        ("tests/unit/test_short_way.py",),
     ),
     Mutant(
         "any signature will do",

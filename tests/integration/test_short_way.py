@@ -120,6 +120,29 @@ async def test_what_comes_before_the_answer_waits_for_it(site: Site) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("pieces", [[POST], [POST[:40], POST[40:]]], ids=["short", "long"])
+async def test_by_neither_way_is_there_an_answer_before_the_body_is_stored(
+    site: Site, handed_over: list[bytes], pieces: list[bytes]
+) -> None:
+    site.journal.open.clear()
+    reader, writer = await site.connect()
+    writer.write(pieces[0])
+    if len(pieces) > 1:
+        await eventually(lambda: handed_over)
+        writer.write(pieces[1])
+    await site.journal.asked.wait()
+    early = asyncio.create_task(answer(reader))
+    for _ in range(5):
+        async with site.client.get("/health/live") as live:
+            assert live.status == 200
+    assert not early.done()
+    assert site.journal.entries == []
+    site.journal.open.set()
+    assert (await early)[0] == 200
+    assert [body for _, body, _ in site.journal.entries] == [BODY]
+    writer.close()
+
+
 async def test_two_at_once_are_both_answered(site: Site, handed_over: list[bytes]) -> None:
     reader, writer = await site.connect()
     writer.write(POST + POST)
