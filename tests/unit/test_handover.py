@@ -67,3 +67,8 @@ def test_once_closed_it_takes_no_more_and_gives_out_what_waits(handover):
     handover.take([1, 2], entries(2))
     assert [webhook.id for webhook in handover.close()] == [1, 2]
     assert handover.room(entries(1)) is None
+
+
+def test_what_is_of_another_source_finds_no_room(handover):
+    assert handover.room([*entries(2), Entry("chatwoot", b"{}", "{}")]) is None
+    assert handover.room(entries(2)) == LEASE

@@ -22,9 +22,12 @@ FRESH: Final = 0.5
 
 
 class LocalHandover:
-    def __init__(self, *, lease: datetime.timedelta, clock: Callable[[], float]) -> None:
-        """`clock` in seconds, monotonic."""
+    def __init__(
+        self, *, lease: datetime.timedelta, clock: Callable[[], float], source: str = "whatsapp"
+    ) -> None:
+        """`clock` in seconds, monotonic. `source`: whose webhooks the splitter works off; others find no room here."""
         self._lease = lease
+        self._source = source
         self._clock = clock
         self._waiting: Final = deque[tuple[float, Webhook]]()
         self._bytes = 0
@@ -32,7 +35,8 @@ class LocalHandover:
 
     def room(self, entries: Sequence[Entry]) -> datetime.timedelta | None:
         full = len(self._waiting) + len(entries) > MOST or self._bytes > MOST_BYTES
-        return None if full or self._closed else self._lease
+        others = any(entry.source != self._source for entry in entries)
+        return None if full or others or self._closed else self._lease
 
     def take(self, ids: Sequence[int], entries: Sequence[Entry]) -> None:
         until = self._clock() + self._lease.total_seconds() * FRESH
