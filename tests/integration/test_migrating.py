@@ -9,6 +9,9 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
+from waemitter.jobs.schedule import parse
+from waemitter.jobs.store import JobStore
+
 PAGE = Path(__file__).parents[2] / "docs/migrating.md"
 STATEMENTS = re.findall(r"^```pgsql\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
@@ -34,6 +37,11 @@ create table public.webhook_dlq (
   id uuid primary key default gen_random_uuid(), whatsapp_message_id text, payload jsonb, error text,
   retry_count integer default 0, next_retry_at timestamptz, resolution_status text);
 
+create schema cron;
+create table cron.job (jobid bigserial, schedule text, command text, jobname text, active boolean default true);
+
+insert into cron.job (schedule, jobname, active) values ('*/5 * * * *', 'dlq-processor', true),
+  ('*/2 * * * *', 'dlq-processor', true), ('10 seconds', 'buffer-processor', false), ('0 3 * * *', 'theirs', true);
 insert into public.outbox_messages (recipient, message_type, payload, status)
   select '+14155550100', 'text', '{"text": {"body": "hello"}}', s from unnest(array['queued', 'queued', 'sent', 'failed']) s;
 insert into public.message_queue (campaign_id, recipient, message_type, payload, status)
@@ -56,7 +64,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 @pytest.fixture
 async def carried_over(connection: Connection) -> Connection:
     await connection.execute(OLD)
-    assert len(STATEMENTS) == 7
+    assert len(STATEMENTS) == 8
     for _ in range(2):
         for statement in STATEMENTS:
             await connection.execute(statement)
@@ -101,3 +109,29 @@ async def test_switches_and_what_was_handled_come_along(carried_over: Connection
     )
     handled = "select count(*) from waemitter.processed_webhook_messages where field = 'messages'"
     assert await carried_over.fetchval(handled) == 2
+
+
+async def test_schedules_come_along_and_stand_when_the_daemon_starts(
+    carried_over: Connection, dsn: str
+) -> None:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        await JobStore(pool).ensure({"dlq-processor": "5m", "buffer-processor": "10s"})
+    rows = await carried_over.fetch(
+        "select jobname, schedule, active from waemitter.cron_job order by 1"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("buffer-processor", "10 seconds", False),
+        ("dlq-processor", "*/2 * * * *", True),
+    ]
+    for row in rows:
+        assert parse(row["schedule"], "UTC").words
+
+
+async def test_a_schedule_follows_its_setting_once_the_daemon_knew_it(
+    carried_over: Connection, dsn: str
+) -> None:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        for default in ("5m", "5m", "7m"):
+            await JobStore(pool).ensure({"dlq-processor": default})
+    schedule = "select schedule from waemitter.jobs where name = 'dlq-processor'"
+    assert await carried_over.fetchval(schedule) == "7m"

@@ -86,12 +86,13 @@ class JobStore:
     ENSURE: Final = """
         insert into waemitter.jobs as j (name, schedule, default_schedule)
         select name, schedule, schedule from unnest($1::text[], $2::text[]) as given (name, schedule) order by name
-        on conflict (name) do update set schedule = excluded.schedule, default_schedule = excluded.default_schedule
+        on conflict (name) do update set default_schedule = excluded.default_schedule,
+          schedule = case when j.default_schedule is null then j.schedule else excluded.schedule end
         where j.default_schedule is distinct from excluded.default_schedule
     """
 
     async def ensure(self, schedules: dict[str, str]) -> None:
-        """Make the rows that are not there; one whose default is another than before follows it."""
+        """Make the rows that are not there. One whose default is another than before follows it; one made by hand stands."""
         with outages():
             await self._pool.execute(self.ENSURE, list(schedules), list(schedules.values()))
 
