@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 
 from tests.e2e.scene import Scene, events, until
+from waemitter.ops.stage import APP_SECRET
+from waemitter.whatsapp.signature import sign
 
 TEXT = {"recipient": "+14155550123", "messageType": "text", "payload": {"text": {"body": "Hi"}}}
 
@@ -109,3 +112,16 @@ async def test_a_certificate_that_is_none_is_one_clear_line(scene: Scene, tmp_pa
     (line,) = [line for line in ended.complaints if "TLS" in line]
     assert "WAEMITTER_HTTP__TLS_CERT" in line
     assert "PEM" in line
+
+
+async def test_a_daemon_that_is_read_only_shows_and_takes_webhooks(scene: Scene) -> None:
+    _, address = await scene.daemon({"WAEMITTER_HTTP__READ_ONLY": "true"})
+    body = orjson.dumps({"object": "whatsapp_business_account", "entry": []})
+    signed = {"X-Hub-Signature-256": sign(APP_SECRET, body)}
+    assert (await asked("POST", f"{address}/api/messages", body=TEXT))[0] == 403
+    assert (await asked("GET", f"{address}/api/messages"))[0] == 200
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{address}/dashboard") as page:
+            assert "read-only" in await page.text()
+        async with session.post(f"{address}/webhooks/whatsapp", data=body, headers=signed) as took:
+            assert took.status == 200

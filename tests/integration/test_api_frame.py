@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
@@ -113,3 +115,36 @@ async def test_no_address_is_strange_enough_for_a_bug(dsn: str, query: str) -> N
         code, _ = await shop.call("GET", f"/api/messages?{query}")
         assert code == 422
         assert not shop.site.observed.lines("HTTP_REQUEST_FAILED")
+
+
+async def test_where_nothing_may_be_changed_one_may_look_and_ring() -> None:
+    def operation(method: Any, scope: Any) -> Operation[Nothing, Nothing]:
+        return replace(HANG, method=method, scope=scope, path=f"/{method}/{scope}", handle=say)
+
+    async def say(_: Call[Nothing, Nothing]) -> Answer:
+        return Answer(document=Said(word="done"))
+
+    asked = [
+        ("GET", "read"),
+        ("GET", "jobs"),
+        ("POST", "trigger"),
+        ("POST", "send"),
+        ("DELETE", "admin"),
+    ]
+    api = Api(
+        [operation(method, scope) for method, scope in asked],
+        auth=authenticator({"key": ("admin",)}),
+        audit=MemoryAudit(),
+        read_only=True,
+    )
+    found = {}
+    async with serving(api=api) as site:
+        for method, scope in asked:
+            request = site.client.request(
+                method, f"/{method}/{scope}", headers={"Authorization": "Bearer key"}
+            )
+            async with request as answer:
+                found[method, scope] = answer.status
+                if answer.status != 200:
+                    assert "WAEMITTER_HTTP__READ_ONLY" in (await answer.json())["detail"]
+    assert found == dict(zip(asked, [200, 200, 200, 403, 403], strict=True))

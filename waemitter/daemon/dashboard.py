@@ -61,6 +61,7 @@ def dashboard(
         audit=AuditStore(shared.pool),
         pulse=pulse,
         wall=now,
+        read_only=shared.settings.http.read_only,
         version=__version__,
     )
 

@@ -165,6 +165,7 @@ class Receiver:
             auth=auth,
             audit=AuditStore(shared.pool),
             clock=time.monotonic,
+            read_only=shared.settings.http.read_only,
         )
 
     def _media(self) -> MediaLibrary:

@@ -47,6 +47,10 @@ class HttpSettings(Group):
         },
         secret=True,
     )
+    read_only: bool = setting(
+        False,  # noqa: FBT003 a default
+        "Nobody changes anything over HTTP, whatever key he has: dashboard and API only show; webhooks come in as ever.",
+    )
     rate_limit: float = setting(
         500.0,
         "Requests a second that one caller of the API may make; 0 is no limit.",

@@ -47,10 +47,11 @@ def outbox_api(  # noqa: PLR0913 what the API is about, by name
     auth: Authenticator,
     audit: Audit,
     clock: Callable[[], float],
+    read_only: bool = False,
 ) -> Api:
     """The daemon's API. `takeover`: how long a person has a conversation, unless told; `ring` wakes the senders.
 
-    `clock` in seconds, monotonic.
+    `clock` in seconds, monotonic; `read_only`: nothing is changed.
     """
     operations = (
         *Messages(outbox=outbox, intake=intake).operations(),
@@ -60,11 +61,16 @@ def outbox_api(  # noqa: PLR0913 what the API is about, by name
         *MediaUploads(media).operations(),
         *Conversations(replies, conversations, takeover=takeover).operations(),
     )
-    return build_api(operations, auth=auth, audit=audit, version=__version__)
+    return build_api(operations, auth=auth, audit=audit, version=__version__, read_only=read_only)
 
 
 def build_api(
-    operations: Sequence[Operation[Any, Any]], *, auth: Authenticator, audit: Audit, version: str
+    operations: Sequence[Operation[Any, Any]],
+    *,
+    auth: Authenticator,
+    audit: Audit,
+    version: str,
+    read_only: bool = False,
 ) -> Api:
     """Serve these operations, and `GET /api/openapi.json`, which describes them and itself."""
 
@@ -84,4 +90,4 @@ def build_api(
     )
     everything = (*operations, description)
     described = Description(describe(everything, version=version))
-    return Api(everything, auth=auth, audit=audit)
+    return Api(everything, auth=auth, audit=audit, read_only=read_only)

@@ -75,6 +75,11 @@ class Operation(Generic[P, B]):
         return self.body is not Nothing
 
     @property
+    def changes(self) -> bool:
+        """Whether it may change something. To ring the bell has done what a sweep does anyway."""
+        return self.method != "GET" and self.scope != "trigger"
+
+    @property
     def in_path(self) -> frozenset[str]:
         """The parameters that the path names."""
         return frozenset(re.findall(r"{(\w+)}", self.path))

@@ -47,9 +47,16 @@ class Api:
     """Handlers for operations; every one of them asks who calls before anything else."""
 
     def __init__(
-        self, operations: Sequence[Operation[Any, Any]], *, auth: Authenticator, audit: Audit
+        self,
+        operations: Sequence[Operation[Any, Any]],
+        *,
+        auth: Authenticator,
+        audit: Audit,
+        read_only: bool = False,
     ) -> None:
+        """`read_only`: whatever key is given, nothing is changed; the bell may be rung."""
         self._operations = tuple(operations)
+        self._read_only = read_only
         self._auth = auth
         self._audit = audit
 
@@ -68,6 +75,11 @@ class Api:
     def _handler(self, operation: Operation[Any, Any]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             caller = await self._auth.admit(request, operation.scope)
+            if self._read_only and operation.changes:
+                raise Problem(
+                    HTTPStatus.FORBIDDEN,
+                    "Nothing is changed over HTTP here: WAEMITTER_HTTP__READ_ONLY is set.",
+                )
             params = _validated(operation.params, _parameters(request, operation))
             body = await _body(request, operation)
             call = Call(
