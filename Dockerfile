@@ -2,11 +2,13 @@
 # Two stages: what builds stays behind. The image holds Python, the package and its dependencies; no compiler, no pip.
 
 FROM python:3.13-slim-bookworm AS build
+# Of agents, s3, nats and kafka what you use, with commas: docker build --build-arg EXTRAS=agents,s3 .
+ARG EXTRAS=
 WORKDIR /source
 RUN python -m venv --without-pip /opt/waemitter
 COPY pyproject.toml README.md LICENSE CHANGELOG.md schema.sql ./
 COPY waemitter/ waemitter/
-RUN pip --python /opt/waemitter/bin/python install --no-cache-dir --disable-pip-version-check .
+RUN pip --python /opt/waemitter/bin/python install --no-cache-dir --disable-pip-version-check ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.13-slim-bookworm
 LABEL org.opencontainers.image.title="waemitter" \

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import sys
+import tomllib
+import zipfile
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from shutil import ignore_patterns
 from typing import Any, Final
 
 import pytest
@@ -70,6 +76,74 @@ def test_the_image_carries_what_the_package_s_build_reads() -> None:
         (line,) = (line for line in project.splitlines() if line.startswith(key))
         (name,) = re.findall(r'"([^"]+)"', line)
         assert name in sources
+
+
+def test_the_image_s_context_is_enough_to_build_the_package(tmp_path: Path) -> None:
+    for line in instructions("COPY"):
+        *sources, _ = line.split()
+        for source in sources if not line.startswith("--from") else ():
+            path = ROOT / source
+            if path.is_dir():
+                copied = tmp_path / path.name
+                shutil.copytree(path, copied, symlinks=True, ignore=ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(path, tmp_path)
+    built = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", str(tmp_path))
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("waemitter/schema.sql") == (ROOT / "schema.sql").read_bytes()
+
+
+def test_the_image_s_extras_are_the_package_s() -> None:
+    text = DOCKERFILE.read_text()
+    (named,) = re.findall(r"^# Of ([\w, ]+?) what you use", text, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(re.findall(r"\w+", named)) - {"and"} <= set(project["optional-dependencies"])
+    assert re.search(r"^ARG EXTRAS=$", text, re.MULTILINE)
+
+
+BARE: Final = """
+import importlib, pkgutil, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Refuse())
+import waemitter
+for module in pkgutil.walk_packages(waemitter.__path__, 'waemitter.'):
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as missing:
+        print(module.name)
+    except SystemExit:
+        pass
+"""
+ASKED_FOR_BY_NAME: Final = {
+    "waemitter.inbox.media.s3",
+    "waemitter.jobs.event_stream.targets.kafka",
+    "waemitter.jobs.event_stream.targets.nats",
+}
+
+
+def test_a_package_without_extras_has_every_command() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    name = re.compile(r"[\w-]+")
+    base = {name.findall(each)[0] for each in project["dependencies"]}
+    extras = {
+        name.findall(each)[0]
+        for group in project["optional-dependencies"].values()
+        for each in group
+    } - {*base, "waemitter"}
+    modules = [
+        module
+        for module, packages in packages_distributions().items()
+        if {package.replace("_", "-") for package in packages} <= extras
+    ]
+    assert {"openai", "markdown_it", "obstore"} <= set(modules)
+    done = run(sys.executable, "-c", BARE, *modules)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) <= ASKED_FOR_BY_NAME
 
 
 def test_the_image_has_two_stages_of_pinned_versions_and_is_nobody() -> None:

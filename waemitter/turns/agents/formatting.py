@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-from markdown_it.tree import SyntaxTreeNode
+from waemitter.errors import UsageError
+
+if TYPE_CHECKING:
+    from markdown_it.tree import SyntaxTreeNode
 
 LONGEST: Final = 4096
 
-_PARSER: Final = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+_MISSING: Final = "an agent is configured, and the package markdown-it-py is not installed: pip install 'waemitter[agents]'"
 _MARKS: Final[Mapping[str, str]] = MappingProxyType({"strong": "*", "em": "_", "s": "~"})
 _ENDS: Final = (
     re.compile(r"(?=\n\s*\n)"),
@@ -30,8 +32,18 @@ _ENDS: Final = (
 
 def whatsapp(markdown: str) -> str:
     """Turn Markdown into WhatsApp's own marks; what has no counterpart becomes plain text, and nothing is lost."""
-    tokens: list[Token] = _PARSER.parse(markdown)
-    return _blocks(SyntaxTreeNode(tokens).children)
+    return _blocks(_parser()(markdown).children)
+
+
+@cache
+def _parser() -> Callable[[str], SyntaxTreeNode]:
+    try:
+        from markdown_it import MarkdownIt  # noqa: PLC0415  only where an agent is configured
+        from markdown_it.tree import SyntaxTreeNode  # noqa: PLC0415  as above
+    except ImportError:
+        raise UsageError(_MISSING) from None
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    return lambda markdown: SyntaxTreeNode(parser.parse(markdown))
 
 
 def split(text: str, longest: int = LONGEST) -> list[str]:
