@@ -24,6 +24,12 @@ THE_REST: Final = {
 }
 """What a piece that a page shows stands in, by how it begins."""
 
+ACCOUNT: Final = {
+    "CHATWOOT_BASE_URL": "https://chat.example.com",
+    "CHATWOOT_ACCOUNT_ID": "1",
+    "CHATWOOT_API_TOKEN": "secret",
+}
+
 
 def snippets(language: str) -> list[Any]:
     return [
@@ -53,6 +59,7 @@ def test_toml_is_a_file_that_a_daemon_takes(block: str, tmp_path: Path) -> None:
     file = tmp_path / "waemitter.toml"
     file.write_text("".join(before) + text)
     named = dict.fromkeys(re.findall(r'_env = "(\w+)"', block), "secret")
+    named |= ACCOUNT if "chatwoot" in block else {}
     assert load(environ=named, config=file).file == file
 
 

@@ -24,6 +24,7 @@ from waemitter.jobs.alerts.receiver import Receiver
 from waemitter.jobs.alerts.rules import Limits
 from waemitter.jobs.alerts.store import AlertStore
 from waemitter.jobs.alerts.watch import Watch
+from waemitter.runtime.supervise import Stop
 from waemitter.turns.store import TurnStore
 
 Pool = asyncpg.Pool
@@ -250,6 +251,36 @@ async def test_a_receiver_that_is_away_costs_nothing_but_time(pool: Pool) -> Non
         await at.gone()
         assert (await at.notifier.run())["sent"] == 0  # nobody heard that it began
         assert await pool.fetchval("select notify_at is null from waemitter.alerts")
+
+
+async def test_a_receiver_that_fails_is_asked_once_in_a_run_and_the_others_have_their_turn(
+    pool: Pool, ear: Ear
+) -> None:
+    async with desk(pool, ear.url) as at:
+        await at.see(LETTERS, PAUSED)
+        await at.held(LETTERS.name)
+        await at.held(PAUSED.name)
+        ear.status = 503
+        await at.notifier.run()
+        assert len(ear.bearers) == 1
+        ear.status = 200
+        await at.notifier.run()
+        assert ear.told == [(LETTERS.name, "firing")]  # the other one waits for its next try
+
+
+async def test_what_happened_before_the_first_look_counts(pool: Pool) -> None:
+    async with desk(pool, None) as at, watching(at, [0.0]) as watch:
+        at.observed.metrics.listener_connected.labels().set(1)
+        stop = Stop(grace=1)
+        running = asyncio.ensure_future(watch.run(stop))
+        await asyncio.sleep(0)
+        at.observed.metrics.outbox_unconfirmed.labels("duplicate").inc()
+        await watch.look()
+        stop.request()
+        await running
+        assert (
+            await pool.fetchval("select name from waemitter.alerts") == "WaemitterUnconfirmedResent"
+        )
 
 
 async def test_without_a_receiver_alerts_are_kept_and_told_when_there_is_one(

@@ -69,25 +69,24 @@ class Notifier:
         }
 
     async def _notify(self) -> tuple[int, int]:
-        """How many alerts the receiver took, and how many it did not."""
+        """How many alerts the receiver took, and how many it did not; after those, no others are tried in this run."""
         if self._receiver is None:
             return 0, 0
-        sent = failed = 0
+        sent = 0
         due = [(row.id, _alert(row)) for row in await self._store.due(AT_ONCE)]
         for name, group in by_name(due):
             ids = [alert_id for alert_id, _ in group]
             try:
                 await self._receiver.post(name, [alert for _, alert in group])
             except NotTaken as error:
-                failed += len(ids)
                 self._events.alert_not_sent(alert=name, reason=str(error))
                 delay = datetime.timedelta(seconds=self._every)
                 await self._store.untold(ids, first_delay=delay)
-            else:
-                sent += len(ids)
-                self._events.alerts_sent(count=len(ids))
-                await self._store.told(ids, again=self._repeat)
-        return sent, failed
+                return sent, len(ids)
+            sent += len(ids)
+            self._events.alerts_sent(count=len(ids))
+            await self._store.told(ids, again=self._repeat)
+        return sent, 0
 
 
 def _alert(row: Due) -> Alert:

@@ -49,12 +49,13 @@ class Watch:
         self._history = History()
 
     async def run(self, stop: Stop) -> None:
+        self._remember()  # what is counted from here on is an increase
         while not await stop.sleep(self._every):
             await self.look()
 
     async def look(self) -> None:
         """Look once."""
-        self._history.add(snapshot(self._metrics, at=self._clock()))
+        self._remember()
         await self._away.look(away=self._events.database_away)
         found = [*of_figures(self._history, self._limits, bounds=BOUNDS, instance=self._instance)]
         if not found or self._events.database_away:
@@ -63,6 +64,9 @@ class Watch:
             await self._store.observe(found, lasting=lasting(self._every))
         except DatabaseUnreachable as error:
             self._events.database_lost(error=str(error))
+
+    def _remember(self) -> None:
+        self._history.add(snapshot(self._metrics, at=self._clock()))
 
 
 def lasting(every: float) -> datetime.timedelta:
