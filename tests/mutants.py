@@ -193,6 +193,55 @@ MUTANTS: Final = (
         " returning whatsapp_message_id as id, field, scope)",
         ("tests/integration/test_inbox_messages.py", "tests/integration/test_splitter.py"),
     ),
+    Mutant(
+        "a daemon on a schema that left it behind",
+        "waemitter/db/schema.py",
+        "return state.oldest_daemon is not None and state.oldest_daemon <= VERSION",
+        "return state.oldest_daemon is not None",
+        ("tests/integration/test_migrations.py", "-k", "runs_on"),
+    ),
+    Mutant(
+        "a migration past a daemon that needs the old",
+        "waemitter/db/schema.py",
+        "if made_for < oldest",
+        "if made_for < 0",
+        ("tests/integration/test_migrations.py", "-k", "left_behind"),
+    ),
+    Mutant(
+        "an interrupted index is taken for the index",
+        "waemitter/db/schema.py",
+        "AND NOT i.indisvalid",
+        "AND i.indisvalid AND NOT i.indisvalid",
+        ("tests/integration/test_migrations.py", "-k", "interrupted"),
+    ),
+    Mutant(
+        "an alert that is told before it held",
+        "schema.sql",
+        "and a.since + a.hold <= v_now",
+        "and a.since <= v_now",
+        ("tests/integration/test_alerts.py", "-k", "held_long_enough"),
+    ),
+    Mutant(
+        "an alert that is told again at once",
+        "waemitter/jobs/alerts/store.py",
+        "then clock_timestamp() + $2::interval end",
+        "then clock_timestamp() end",
+        ("tests/integration/test_alerts.py", "-k", "held_long_enough"),
+    ),
+    Mutant(
+        "a read-only API that changes",
+        "waemitter/web/api/operation.py",
+        'return self.method != "GET" and self.scope != "trigger"',
+        "return False",
+        ("tests/integration/test_api_frame.py", "-k", "ring"),
+    ),
+    Mutant(
+        "a schedule made by hand is overwritten",
+        "waemitter/jobs/store.py",
+        "schedule = case when j.default_schedule is null then j.schedule else excluded.schedule end",
+        "schedule = excluded.schedule",
+        ("tests/integration/test_migrating.py", "-k", "stand"),
+    ),
 )
 
 
