@@ -127,6 +127,7 @@ THRESHOLDS: Final = {
     "WaemitterSloMissed": Limits().slo_p95,
     "WaemitterWebhooksRefused": LEAST_REFUSED,
     "WaemitterEventLoopLags": Limits().loop_lag,
+    "WaemitterSnapshotHeld": Limits().snapshot,
 }
 UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 

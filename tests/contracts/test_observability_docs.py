@@ -13,6 +13,7 @@ from waemitter.observe import (
     alert_events,
     channel_events,
     circuit_events,
+    database_events,
     event_events,
     field_events,
     job_events,
@@ -60,6 +61,13 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "gear_changed": lambda e: e.gear_changed(gear="patrol"),
     "database_lost": lambda e: e.database_lost(error="ConnectionRefusedError"),
     "database_back": lost_and_back,
+    "snapshot_sampled": lambda e: e.snapshot_sampled(seconds=0.0),
+    "snapshot_held": lambda e: e.snapshot_held(
+        holder="session 4711 (nightly report)", seconds=120.4, transactions=48_203
+    ),
+    "snapshot_released": lambda e: e.snapshot_released(
+        holder="session 4711 (nightly report)", seconds=614.2
+    ),
     "listener_connected": lambda e: e.listener_connected(reconnect=False),
     "listener_lost": lambda e: e.listener_lost(error="ConnectionDoesNotExistError"),
     "template_changed": lambda e: e.template_changed(
@@ -339,6 +347,7 @@ def test_the_docs_know_no_event_that_is_gone():
             turn_events,
             circuit_events,
             event_events,
+            database_events,
             field_events,
         )
         for node in ast.walk(ast.parse(inspect.getsource(module)))

@@ -40,6 +40,7 @@ WELL: Mapping[Series, float] = {
     ("circuit_state", "http://127.0.0.1:9000"): 0,
     ("listener_connected",): 1,
     ("event_loop_lag_seconds",): 0,
+    ("oldest_snapshot_seconds",): 0,
 }
 NONE = (0,) * (len(BOUNDS) + 1)
 
@@ -194,6 +195,14 @@ def test_lag_counts_when_it_lasted_two_minutes() -> None:
     assert found(history((1, lag), (60, lag))) == {}
     assert found(history((1, lag), (121, lag)))["WaemitterEventLoopLags"].value == 0.2
     assert found(history((1, lag), (60, {}), (121, lag))) == {}
+
+
+def test_a_snapshot_that_is_held_for_ten_minutes_is_told_of() -> None:
+    def held(seconds: float) -> dict[Series, float]:
+        return {("oldest_snapshot_seconds",): seconds}
+
+    assert found(history((1, held(600)))) == {}
+    assert found(history((1, held(601))))["WaemitterSnapshotHeld"].value == 601
 
 
 def test_every_limit_is_a_limit() -> None:

@@ -22,6 +22,7 @@ from waemitter.daemon.shared import BUFFERS, DASHBOARD, EVENTS, INBOX, JOBS, OUT
 from waemitter.daemon.turning import Turns
 from waemitter.db import schema
 from waemitter.db.pool import Pool, connect_listener, open_pool
+from waemitter.db.snapshots import SnapshotWatch
 from waemitter.errors import DatabaseUnreachable, WaemitterError
 from waemitter.inbox.media.fetcher import AT_ONCE
 from waemitter.observe import logging
@@ -184,6 +185,9 @@ class _Daemon:
         }
         working: dict[str, Service] = {
             "doorbell": self._shared.doorbell.run,
+            "snapshots": SnapshotWatch(
+                self._shared.pool, observer=self._shared.events, clock=time.monotonic
+            ).run,
             **self._senders.services(),
             **self._inbox.services(),
             **self._jobs.services(),

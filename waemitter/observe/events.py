@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from waemitter.observe.agent_events import AgentEvents
 from waemitter.observe.alert_events import AlertEvents
 from waemitter.observe.circuit_events import CircuitEvents
+from waemitter.observe.database_events import DatabaseEvents
 from waemitter.observe.event_events import EventEvents
 from waemitter.observe.field_events import FieldEvents
 from waemitter.observe.job_events import JobEvents
@@ -88,6 +89,7 @@ class Events(
     TurnEvents,
     EventEvents,
     AlertEvents,
+    DatabaseEvents,
 ):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 

@@ -239,6 +239,11 @@ class Metrics:
         self.circuit_state = new(
             Gauge, "circuit_state", "0 closed, 1 half-open, 2 open: not asked for now.", "target"
         )
+        self.oldest_snapshot = new(
+            Gauge,
+            "oldest_snapshot_seconds",
+            "For how long the oldest snapshot of any transaction has been held; vacuum waits for it.",
+        )
         self.event_loop_lag = new(
             Gauge, "event_loop_lag_seconds", "How late the event loop ran a timer, last measured."
         )

@@ -64,6 +64,9 @@ def of_figures(
     lag = history.least("event_loop_lag_seconds", over=2 * MINUTE)
     if lag is not None and lag > limits.loop_lag:
         yield Observation("WaemitterEventLoopLags", lag, {"instance": instance})
+    for _, held in history.series("oldest_snapshot_seconds"):
+        if held > limits.snapshot:
+            yield Observation("WaemitterSnapshotHeld", held)
 
 
 def _sends(history: History, limits: Limits) -> Iterator[Observation]:

@@ -29,6 +29,7 @@ class Limits:
     failure_ratio: float = 0.05
     undelivered_ratio: float = 0.005
     loop_lag: float = 0.1
+    snapshot: float = 600.0
 
 
 def seconds(value: float) -> str:
@@ -166,6 +167,13 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             0,
             "{instance} is held up by {value}",
             "The process gets too little CPU; send slots are missed from here.",
+            seconds,
+        ),
+        "WaemitterSnapshotHeld": Rule(
+            "ticket",
+            0,
+            "A transaction has been open for {value}",
+            "No vacuum cleans up behind it, and claims grow slower. The log names its holder (`SNAPSHOT_HELD`).",
             seconds,
         ),
         "WaemitterQualityLow": Rule(

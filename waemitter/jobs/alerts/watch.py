@@ -84,6 +84,7 @@ def snapshot(metrics: Metrics, *, at: float) -> Snapshot:
         "circuit_state": metrics.circuit_state,
         "listener_connected": metrics.listener_connected,
         "event_loop_lag_seconds": metrics.event_loop_lag,
+        "oldest_snapshot_seconds": metrics.oldest_snapshot,
     }
     counters = {
         "outbox_sends_total": metrics.outbox_sends,
