@@ -75,6 +75,7 @@ async def test_the_same_key_at_once_is_new_for_one_alone(shop: Shop) -> None:
         ({"recipient": ""}, "recipient"),
         ({"priority": "3"}, "priority"),
         ({"priority": 99999}, "priority"),
+        ({"category": "spam"}, "category"),
         ({"recipents": "+1"}, "recipents"),
         ({"availableAt": "tomorrow"}, "availableAt"),
         ({"availableAt": "2030-01-01T00:00:00"}, "availableAt"),
@@ -91,6 +92,17 @@ async def test_what_is_wrong_is_told_by_its_field_and_nothing_is_stored(
     assert problem["errors"][0]["field"] == where
     assert problem["detail"].startswith(where)
     assert await shop.count() == 0
+
+
+async def test_its_category_says_whether_an_opt_out_concerns_it(shop: Shop) -> None:
+    await shop.outbox.pool.execute(
+        "insert into waemitter.suppressions (address) values ('14155550123')"
+    )
+    told = [
+        (await shop.call("POST", "/api/messages", TEXT | more))[1]["status"]
+        for more in ({}, {"category": "marketing"}, {"category": "utility"})
+    ]
+    assert told == ["suppressed", "suppressed", "queued"]
 
 
 async def test_two_different_keys_in_one_request_are_refused(shop: Shop) -> None:

@@ -29,6 +29,7 @@ class NewMessage:
     correlation_id: str | None
     traceparent: str | None
     max_attempts: int | None
+    category: str | None
 
 
 class Tally(NamedTuple):
@@ -52,7 +53,7 @@ class IntakeStore:
         select waemitter.send_message(
           recipient => $1, message_type => $2, payload => $3, channel => $4, idempotency_key => $5,
           available_at => $6, expires_at => $7, priority => $8, ordering_key => $9,
-          correlation_id => $10, max_attempts => $11, traceparent => $12)
+          correlation_id => $10, max_attempts => $11, traceparent => $12, category => $13)
     """
     OURS: Final = """
         select xmin::text = (pg_current_xact_id()::xid)::text as ours
@@ -83,6 +84,7 @@ class IntakeStore:
                         message.correlation_id,
                         message.max_attempts,
                         message.traceparent,
+                        message.category,
                     )
                     # Only a row that this transaction wrote has its id as xmin.
                     ours = await connection.fetchval(self.OURS, message_id)

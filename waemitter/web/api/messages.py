@@ -11,6 +11,7 @@ import orjson
 from pydantic import AwareDatetime, Field
 
 from waemitter.errors import PayloadError
+from waemitter.outbox.campaigns.store import Category
 from waemitter.outbox.intake.store import IntakeStore, NewMessage
 from waemitter.outbox.message import Status
 from waemitter.outbox.store import Chosen, OutboxStore
@@ -70,6 +71,7 @@ class SendBody(Body):
     )
     correlation_id: str | None = Field(None, min_length=1, max_length=128)
     max_attempts: int | None = Field(None, ge=0, le=100, description="Retries after the first try.")
+    category: Category | None = Field(None, description="Opt-outs concern it by this.")
 
 
 class MessageSummary(Answered):
@@ -225,6 +227,7 @@ class Messages:
             correlation_id=body.correlation_id or call.correlation_id,
             max_attempts=body.max_attempts,
             traceparent=call.params.traceparent,
+            category=body.category,
         )
         try:
             row, new = await self._intake.enqueue(message)
