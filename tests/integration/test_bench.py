@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from xml.etree import ElementTree as ET
 
 import aiohttp
@@ -19,7 +20,12 @@ from waemitter.ops.bench.chart import chart
 from waemitter.ops.bench.cloud import BenchFailed, SinkCloud
 from waemitter.ops.bench.plan import Plan
 from waemitter.ops.bench.samples import percentile, spread
+from waemitter.ops.bench.scale.backlog import backlog
+from waemitter.ops.bench.scale.finished import finished
+from waemitter.ops.bench.scale.snapshot import snapshot
+from waemitter.ops.bench.scale.soak import soak
 from waemitter.ops.bench.sink import Sink, peak_per_second, serve
+from waemitter.ops.bench.site import site
 from waemitter.ops.bench.suite import GROUPS, run_suite
 from waemitter.whatsapp.client import GraphClient, open_session
 from waemitter.whatsapp.errors import Accepted, classify
@@ -196,6 +202,21 @@ async def test_the_suite_measures_every_bar_and_is_drawn():
 async def test_a_group_that_there_is_not_is_named():
     with pytest.raises(UsageError, match=r"no group 'drian' of bars: limits, drain"):
         await run_suite(Plan(only=("drian",)), lambda _: None)
+
+
+async def test_the_long_programs_tell_what_size_and_time_show():
+    async with site(logged=False) as on:
+        drained = await backlog(on, 200)
+        beside = await finished(on, 2000)
+        held = await snapshot(on, rate=100, seconds=0.5)
+        soaked = await soak(on, rate=50, seconds=0.5)
+    assert (drained.rows, drained.lost, drained.doubled) == (200, 0, 0)
+    assert (beside.few.finished, beside.many.finished) == (20, 2000)
+    assert min(asdict(beside.many).values()) > 0
+    assert min(phase.messages for phase in (held.before, held.held, held.after)) > 0
+    assert held.at_last.table > held.at_first.table
+    assert (soaked.lost, soaked.doubled) == (0, 0)
+    assert len(soaked.sizes) == len(soaked.resident_mb) > 1
 
 
 def test_what_goes_beyond_its_bar_is_drawn_beyond_the_line():

@@ -17,11 +17,13 @@ from waemitter.cli.context import AsJson, explained, print_json
 from waemitter.ops.bench.chart import chart
 from waemitter.ops.bench.load import Load, Served, serve_load
 from waemitter.ops.bench.plan import Plan
+from waemitter.ops.bench.scale.programs import Program, run_program
 from waemitter.ops.bench.sink import fastest_loop
 from waemitter.ops.bench.suite import Report, run_suite
 
 T = TypeVar("T")
 
+STEADY: Final = 200.0  # messages a second of a long program, unless told
 DIGITS: Final = 3  # that a measurement deserves
 WIDTH: Final = 160  # columns, where there is no terminal to tell
 
@@ -48,6 +50,16 @@ Runs = Annotated[int, typer.Option(min=1, max=100, help="How often, in the suite
 Only = Annotated[
     list[str] | None, typer.Option(help="Only this group of the suite's bars; may be repeated.")
 ]
+Scale = Annotated[
+    Program | None,
+    typer.Option(
+        help="What only size or time shows: a long backlog, many finished rows, a transaction that stays open, a soak."
+    ),
+]
+Rows = Annotated[int, typer.Option(min=1, help="Of the backlog, or finished; with --scale.")]
+Minutes = Annotated[
+    float, typer.Option(min=0.01, help="Of the open transaction, or of the soak; with --scale.")
+]
 Output = Annotated[
     Path | None, typer.Option(help="Write the JSON to this file, too.", dir_okay=False)
 ]
@@ -68,6 +80,9 @@ def bench(  # noqa: PLR0913 the options of a command
     hearing: Webhooks = 10.0,
     runs: Runs = 3,
     only: Only = None,
+    scale: Scale = None,
+    rows: Rows = 1_000_000,
+    minutes: Minutes = 10.0,
     as_json: AsJson = False,
     output: Output = None,
     picture: Picture = None,
@@ -82,6 +97,11 @@ def bench(  # noqa: PLR0913 the options of a command
         if picture is not None:
             picture.write_text(chart(report.plain()))
         _tell(report.plain(), lambda: _print_report(report), as_json=as_json, output=output)
+    elif scale is not None:
+        found = _run(run_program(scale, rows=rows, rate=rate or STEADY, minutes=minutes))
+        _tell(
+            found, lambda: typer.echo(json.dumps(found, indent=2)), as_json=as_json, output=output
+        )
     else:
         load = Load(
             messages=messages,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 WIDTH: Final = 900
 LABELS: Final = 300  # pixels on the left
-NUMBERS: Final = 150  # and on the right
+NUMBERS: Final = 210  # and on the right
 ROW: Final = 22
 BAR: Final = 14
 GAP: Final = 46  # between panels, with the next one's title
@@ -121,7 +121,8 @@ def _drawn(panel: Panel, y: float) -> Iterable[str]:
         yield (
             f'<rect class="{strip.kind}" x="{LABELS}" y="{at}" width="{length:.1f}" height="{BAR}" rx="2"/>'
         )
-        yield _text(LABELS + length + 6, at + BAR - 3, strip.told, "s")
+        behind = length if panel.mark is None else space  # no number stands on the line
+        yield _text(LABELS + behind + 6, at + BAR - 3, strip.told, "s")
     if panel.mark is not None:
         x = LABELS + space * panel.mark
         end = y + ROW * len(panel.strips)

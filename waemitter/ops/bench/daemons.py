@@ -36,6 +36,12 @@ class Daemon:
     address: str
     started_in: float
     meter: Meter
+    log: Path
+
+    def said(self) -> list[str]:
+        """The names of its warnings, and of what ended them, as often as they were logged."""
+        lines = self.log.read_bytes().splitlines()
+        return [orjson.loads(line)["event"] for line in lines if b'"event":"SNAPSHOT_' in line]
 
 
 @asynccontextmanager
@@ -53,7 +59,7 @@ async def running_daemon(environ: Mapping[str, str], log: Path) -> AsyncIterator
         )
     try:
         started, ready = await _introduction(process, log)
-        daemon = Daemon(started["address"], _at(ready) - born, Meter(process.pid))
+        daemon = Daemon(started["address"], _at(ready) - born, Meter(process.pid), log)
         async with _alive(process, log):
             yield daemon
     finally:

@@ -28,6 +28,7 @@ PATIENCE: Final = 30.0  # seconds, and more for many messages:
 SLOWEST: Final = 50.0  # a second; what is slower has failed
 
 UNLIMITED: Final = 0.0
+STATEMENT_WITHIN: Final = 600.0  # seconds: a million rows are inserted by one
 
 POSTGRES: Final = {
     "log_statement": "all",
@@ -118,12 +119,17 @@ def patience(messages: int) -> float:
 
 
 @asynccontextmanager
-async def site() -> AsyncIterator[Site]:
-    """An embedded Postgres with the schema, all defaults but for the log from which statements are counted."""
+async def site(*, logged: bool = True) -> AsyncIterator[Site]:
+    """An embedded Postgres with the schema, all defaults but for the log from which statements are counted (`logged`)."""
     with tempfile.TemporaryDirectory(prefix="waemitter-bench-") as directory:
         async with (
-            stage(settings=POSTGRES) as on,
-            open_pool(on.dsn, size=10, application_name="waemitter bench") as pool,
+            stage(settings=POSTGRES if logged else None) as on,
+            open_pool(
+                on.dsn,
+                size=10,
+                application_name="waemitter bench",
+                statement_timeout=STATEMENT_WITHIN,
+            ) as pool,
             aiohttp.ClientSession() as session,
         ):
             store = BenchStore(pool)

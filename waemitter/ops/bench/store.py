@@ -86,10 +86,10 @@ class BenchStore:
         from generate_series($1::integer, $2::integer) n
     """
 
-    async def history(self, messages: int) -> None:
-        """Messages that were sent an hour ago."""
-        for first in range(1, messages + 1, PORTION):
-            last = min(first + PORTION - 1, messages)
+    async def history(self, messages: int, *, start: int = 0) -> None:
+        """So many messages that were sent an hour ago, numbered from behind `start`."""
+        for first in range(start + 1, start + messages + 1, PORTION):
+            last = min(first + PORTION - 1, start + messages)
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(self.WITHOUT_TRIGGERS)
                 await connection.execute(self.HISTORY, first, last)
