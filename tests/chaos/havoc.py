@@ -46,12 +46,14 @@ FAULTS: Final = (
 )  # fmt: skip
 ENQUEUE: Final = """
     insert into waemitter.outbox_messages (recipient, message_type, payload, ordering_key, priority)
-    select '+1415' || (5550000 + case when n % 4 = 0 then n % 40 else n end), 'text',
+    select '+1415' || (5550000 + case when n % 4 = 0 then n % (4 * $3::integer) else n end), 'text',
            jsonb_build_object('text', jsonb_build_object('body', format('Order %s is on its way', n))),
            case when n % 4 > 0 then '' end, case when n % 4 > 0 then n % 3 else 0 end
     from generate_series($1::integer, $2::integer) n
 """
-"""Every fourth belongs to one of ten lanes."""
+"""Every fourth belongs to one of so many lanes."""
+LANE: Final = 30
+"""Messages of a lane, all to one recipient: fewer than its burst of 45, behind which there is one in six seconds."""
 WAITING: Final = """
     select count(*) from pg_stat_activity
     where application_name = 'waemitter' and wait_event_type = 'Lock' and datname = current_database()
@@ -78,6 +80,7 @@ class Havoc:
         self.evidence: Counter[Kind] = Counter()
         self.exits: list[int | None] = []
         self.enqueued = 0
+        self._lanes = 1
         self.database = Proxy(self._to_postgres)
         self.webhooks = Proxy(self._to_a_daemon)
         self._blows: dict[Kind, Callable[[Blow], Awaitable[object]]] = {
@@ -97,6 +100,7 @@ class Havoc:
 
     async def play(self, messages: int) -> None:
         """Send `messages`, evenly over the blows."""
+        self._lanes = max(1, messages // 4 // LANE)
         for proxy in (self.database, self.webhooks):
             await self._stack.enter_async_context(proxy.serving())
         await self._scene.simulate(
@@ -115,7 +119,7 @@ class Havoc:
             self.evidence[blow.kind] += int(bool(await self._blows[blow.kind](blow)))
 
     async def _enqueue(self, upto: int) -> None:
-        await self._scene.fetch(ENQUEUE, self.enqueued + 1, upto)
+        await self._scene.fetch(ENQUEUE, self.enqueued + 1, upto, self._lanes)
         self.enqueued = upto
 
     async def _start(self, n: int) -> tuple[Child, str]:
