@@ -50,6 +50,7 @@ class ConversationMachine(RuleBasedStateMachine):
         self._talks: Talks
         self._fences: dict[int, int] = {}
         self._answers: dict[int, int] = {}  # replies of each turn that was committed
+        self._claimed: list[Claimed] = []
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(coroutine)
@@ -98,8 +99,12 @@ class ConversationMachine(RuleBasedStateMachine):
         """Whoever had the lock is dead, or slower than his lease."""
         self._call(LEASE_ENDS, self._id(who))
 
-    @rule(target=claims, limit=st.integers(1, 3))
-    def claim(self, limit: int) -> Any:
+    @rule(target=claims, limit=st.integers(1, 3), closed=chance)
+    def claim(self, limit: int, *, closed: bool) -> Any:
+        """`closed`: as soon as every window has."""
+        if closed:
+            for conversation in self._talks.conversations:
+                self._call(CLOSE, conversation)
         return multiple(*self._run(self._claim(limit)))
 
     async def _claim(self, limit: int, only: int | None = None) -> list[Claimed]:
@@ -118,6 +123,7 @@ class ConversationMachine(RuleBasedStateMachine):
             assert turn not in self._answers, "it was answered"
             assert sorted(message["id"] for message in each.messages) == oldest["wamids"]
             assert each.human == before[conversation]["human"]
+        self._claimed += claimed
         return claimed
 
     @rule(claimed=claims)
@@ -130,6 +136,17 @@ class ConversationMachine(RuleBasedStateMachine):
     @rule(claimed=claims, replies=st.integers(0, 2), discard=chance, handover=chance)
     def commit(self, claimed: Claimed, replies: int, *, discard: bool, handover: bool) -> None:
         self._run(self._commit(claimed, replies, discard=discard, handover=handover))
+
+    @rule(at_once=chance)
+    def more_is_written_and_the_answers_dropped(self, *, at_once: bool) -> None:
+        self._run(self._interrupt(at_once=at_once))
+
+    async def _interrupt(self, *, at_once: bool) -> None:
+        for claimed in list(self._claimed):
+            if await self._talks.holds(claimed.hold):
+                conversation = claimed.conversation_id
+                await self._talks.hear(conversation, 1, size=50, sliding=False, at_once=at_once)
+                await self._commit(claimed, 1, discard=True)
 
     async def _commit(
         self, claimed: Claimed, replies: int, *, discard: bool = False, handover: bool = False
@@ -263,6 +280,9 @@ class ConversationMachine(RuleBasedStateMachine):
         for conversation in talks.conversations:
             await talks.value("select waemitter.hand_back_conversation($1)", conversation)
             await talks.value(LEASE_ENDS, conversation)
+        await talks.value(EVERYTHING_IS_DUE)
+        await self._claim(10)
+        await self._interrupt(at_once=False)
         for _ in range(ROUNDS):
             await talks.value(EVERYTHING_IS_DUE)
             for claimed in [*await self._claim(10), *await self._redo()]:
@@ -276,6 +296,8 @@ class ConversationMachine(RuleBasedStateMachine):
         for conversation in talks.conversations:
             row = await talks.conversation(conversation)
             assert (row["status"], row["lock_id"]) == ("idle", None), row
+        for claimed in self._claimed:
+            await self._commit(claimed, 1)
         assert not await talks.value(
             "select count(*) from waemitter.dead_letters where resolution_status <> 'resolved'"
         )
