@@ -6,7 +6,7 @@ ARGS   ?=
 # Processes that tests run in, each with a Postgres of its own: most tests wait more than they compute.
 WORKERS ?= 2
 
-.PHONY: help demo test lint format bench chaos mutants clean
+.PHONY: help demo test lint format bench chaos mutants audit clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ chaos: $(VENV)/.dev ## faults by a seed; SEED=7 repeats a run, BLOWS=60 MESSAGES
 
 mutants: $(VENV)/.dev ## seeded defects, each of which a test must catch
 	@$(BIN)/python tests/mutants.py $(ARGS)
+
+audit: $(VENV)/.dev ## known vulnerabilities of what is installed, as far as advisories can be had here
+	@.ci/audit $(BIN)/python
 
 clean: ## forget the venv and what the tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

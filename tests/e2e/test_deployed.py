@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from tests.e2e.scene import Scene, until
+from tests.receiving_events import SECRET, receiver
 from tests.support import eventually
 from waemitter.db.embedded import EmbeddedPostgres
 
@@ -29,20 +30,58 @@ def psql(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def as_service(dsn: str) -> str:
+def as_login(dsn: str, login: str) -> str:
     _, _, rest = dsn.partition("@")
-    return f"postgresql://waemitter_service:secret@{rest}"
+    return f"postgresql://{login}:secret@{rest}"
+
+
+async def enqueued_by(shop: str) -> int:
+    """An application's login may enqueue, look at its own and cancel it; nothing else."""
+    connection = await asyncpg.connect(shop)
+    try:
+        mine: int = await connection.fetchval("select waemitter.send_text('+14155550123', 'Hi')")
+        later = await connection.fetchval(
+            "select waemitter.send_text('+14155550124', 'Hi', available_at => now() + interval '1 day')"
+        )
+        assert await connection.fetchval("select waemitter.cancel_message($1)", later)
+        found = await connection.fetch("select id from waemitter.outbox_messages")
+        assert {row["id"] for row in found} == {mine, later}
+        for table in ("contacts", "webhook_logs", "event_outbox", "api_keys", "inbound_messages"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.fetch(f"select from waemitter.{table}")
+        for forbidden in (
+            "select waemitter.tell_event('message.sent', 'x', null, '{}')",
+            "select * from waemitter.claim_messages('default', 1, '1s', '1s', '1s', 'hold', 1)",
+            "update waemitter.channels set paused_until = 'infinity'",
+            "delete from waemitter.outbox_messages",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.fetch(forbidden)
+    finally:
+        await connection.close()
+    return mine
 
 
 @pytest.mark.tool("psql", package="postgresql-client")
-async def test_a_daemon_whose_login_owns_nothing_sends_and_hears(own_scene: Scene) -> None:
+async def test_a_daemon_whose_login_owns_nothing_sends_hears_and_tells(
+    own_scene: Scene, tmp_path: Path
+) -> None:
     for _ in range(2):  # again changes nothing
         applied = psql("--file", str(ROLES), own_scene.dsn, WAEMITTER_DATABASE_PASSWORD="secret")
         assert applied.returncode == 0, applied.stderr
-    own_scene.dsn = as_service(own_scene.dsn)
-    await own_scene.play()
+    await own_scene.fetch("create role shop login password 'secret' in role waemitter_app")
+    shop = as_login(own_scene.dsn, "shop")
+    own_scene.dsn = as_login(own_scene.dsn, "waemitter_service")
+    async with receiver() as received:
+        config = tmp_path / "waemitter.toml"
+        config.write_text(
+            f'[events.shop]\ntypes = ["message.*"]\nwebhook = "{received.url}"\nsecret_env = "S"\n'
+        )
+        await own_scene.play(environ={"WAEMITTER_CONFIG": str(config), "S": SECRET})
+        mine = await enqueued_by(shop)
+        await own_scene.reaches(mine, "read")
+        await eventually(lambda: "message.read" in received.types(f"messages/{mine}"))
 
-    await own_scene.reaches(await own_scene.send("+14155550123"), "read")
     await own_scene.control("POST", "customers/messages", {"from": CUSTOMER, "text": "hello"})
     await until(lambda: own_scene.value("select count(*) from waemitter.inbound_messages"))
 

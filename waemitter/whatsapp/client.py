@@ -11,6 +11,7 @@ have closed before reading, or after.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from email.utils import parsedate_to_datetime
 from typing import BinaryIO, Final
 
@@ -19,6 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from waemitter import __version__
+from waemitter.runtime.addresses import guarded_socket, only_public
 from waemitter.whatsapp.errors import Refused
 from waemitter.whatsapp.health import Health, read_health
 from waemitter.whatsapp.inbound_media import Described, DownloadFailed, read_description
@@ -126,8 +128,8 @@ class GraphClient:
     ) -> None:
         """Fetch a file from Meta's address, chunk by chunk, at most `most` bytes; `timeout` in seconds.
 
-        The token goes over TLS, or to the Graph API's own address, and follows no redirect. Raises
-        DownloadFailed, and what `write` raises.
+        The token goes over TLS to a public address, or to the Graph API's own, and follows no redirect.
+        Raises DownloadFailed, and what `write` raises.
         """
         target = _meta_address(url)
         if target is None or (target.scheme != "https" and target.origin() != self._root.origin()):
@@ -136,11 +138,14 @@ class GraphClient:
             total=timeout, connect=self._timeout.connect, sock_read=_SILENCE
         )
         headers = {name: self._headers[name] for name in ("Authorization", "User-Agent")}
+        elsewhere = only_public() if target.origin() != self._root.origin() else nullcontext()
         size = 0
         try:
-            async with self._session.get(
-                target, headers=headers, timeout=limits, allow_redirects=False
-            ) as response:
+            with elsewhere:
+                response = await self._session.get(
+                    target, headers=headers, timeout=limits, allow_redirects=False
+                )
+            async with response:
                 if response.status != _OK:
                     raise DownloadFailed(
                         f"Meta's address of the file answered {response.status}",
@@ -188,10 +193,11 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
 
     The rest stays at aiohttp's defaults: other buffers, limits for each host and decompression
     changed nothing that could be measured, and its 15 seconds of keep-alive make it rare that a
-    server closes an idle connection in the moment a message leaves on it.
+    server closes an idle connection in the moment a message leaves on it. What `addresses` refuses
+    is not connected to.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
+        connector=aiohttp.TCPConnector(limit=connections, socket_factory=guarded_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
