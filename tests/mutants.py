@@ -242,6 +242,41 @@ MUTANTS: Final = (
         "schedule = excluded.schedule",
         ("tests/integration/test_migrating.py", "-k", "stand"),
     ),
+    Mutant(
+        "an event overtakes the one before it",
+        "schema.sql",
+        "where not d.waits and e.available_at <= v_now",
+        "where e.available_at <= v_now",
+        ("tests/integration/test_event_outbox.py", "-k", "one_by_one"),
+    ),
+    Mutant(
+        "what an event waited for ends unseen",
+        "schema.sql",
+        "where n.id = w.id and n.available_at = 'infinity';",
+        "where false;",
+        ("tests/integration/test_event_outbox.py", "-k", "one_by_one"),
+    ),
+    Mutant(
+        "a late outcome of an event counts",
+        "schema.sql",
+        "where e.attempts = g.attempt and e.available_at is not null",
+        "where e.available_at is not null",
+        ("tests/integration/test_event_outbox.py", "-k", "fences"),
+    ),
+    Mutant(
+        "a failure that is taken back is told",
+        "schema.sql",
+        "    group by s.name, m.id) last\n  where e.id = last.id;",
+        "    group by s.name, m.id) last\n  where false;",
+        ("tests/integration/test_events_told.py", "-k", "taken_back"),
+    ),
+    Mutant(
+        "a name may lead to a cloud's metadata",
+        "waemitter/runtime/addresses.py",
+        "    if family in {socket.AF_INET, socket.AF_INET6} and refused(",
+        "    if family in set[int]() and refused(",
+        ("tests/unit/test_addresses.py",),
+    ),
 )
 
 
