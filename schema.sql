@@ -109,6 +109,8 @@ create table if not exists waemitter.channels (
   paused_at           timestamptz,                                                            -- when the latest pause began
   resumed_at          timestamptz,                                                            -- and when it was ended
   probe_at            timestamptz,  -- when to ask Meta whether the pause is over; NULL = it ends by time, or by an operator
+  token_expires_at    timestamptz,  -- as Meta says of the daemon's token; 'infinity' = never, NULL = not known
+  token_asked_at      timestamptz,  -- when a daemon last asked that
   access_token_hash   text,         -- of the token that a daemon sends with: channels of one token share its limits and pauses
   waba_id             text,         -- the WhatsApp Business Account of the number, as far as webhooks told
   display_number      text,         -- the phone number itself, in digits, as far as webhooks told

@@ -127,7 +127,10 @@ ROWS = (
     values ('dashboard.pause', 'default', null, 'Bob', 'a1'), ('dashboard.resume', 'default', null, 'Bob', 'a2'),
            ('dashboard.takeover', 'conversation 3', null, 'Ada', 'a3')
     """,
-    "update waemitter.channels set quality = 'GREEN', tier = 'TIER_10K', display_number = '15550783881'",
+    """
+    update waemitter.channels set quality = 'GREEN', tier = 'TIER_10K', display_number = '15550783881',
+      token_expires_at = now() + interval '9 days'
+    """,
     "select waemitter.refresh_analytics()",
 )
 

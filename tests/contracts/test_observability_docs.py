@@ -127,6 +127,7 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     "channel_probed": lambda e: e.channel_probed(
         channel="default", sends=False, detail="BLOCKED; WABA: Payment issue"
     ),
+    "token_expires": lambda e: e.token_expires(channel="default", days=6.5),
     "template_held": lambda e: e.template_held(
         channel="default", template="order_shipped", reason="Template is paused"
     ),

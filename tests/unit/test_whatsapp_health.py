@@ -1,8 +1,10 @@
+from math import inf
+
 import orjson
 import pytest
 
 from waemitter.whatsapp.errors import ErrorClass, Refused
-from waemitter.whatsapp.health import Health, read_health
+from waemitter.whatsapp.health import Health, read_expiry, read_health
 from waemitter.whatsapp.replies import Answered, NotSent
 
 
@@ -18,6 +20,23 @@ def test_only_a_blocked_number_does_not_send(word, sends):
     health = read_health(answered(word))
     assert isinstance(health, Health)
     assert (health.can_send_message, health.sends, health.problems) == (word, sends, ())
+
+
+@pytest.mark.parametrize(
+    ("body", "expires"),
+    [
+        (b'{"data": {"expires_at": 1795300000}}', 1795300000.0),
+        (b'{"data": {"expires_at": 0}}', inf),
+        (b'{"data": {"expires_at": -1}}', None),
+        (b'{"data": {"expires_at": true}}', None),
+        (b'{"data": []}', None),
+        (b"oops", None),
+    ],
+)
+def test_a_token_s_expiry_is_read(body, expires):
+    assert read_expiry(Answered(200, body)) == expires
+    assert read_expiry(Answered(400, body)) is None
+    assert read_expiry(NotSent("gone")) is None
 
 
 def test_the_problems_name_their_entity():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from waemitter.daemon.shared import OUTBOX, Shared, jitter, secret
 from waemitter.outbox.channels.probe import Probe
 from waemitter.outbox.channels.store import ChannelStore
+from waemitter.outbox.channels.tokens import Tokens
 from waemitter.outbox.letters.store import LetterStore
 from waemitter.outbox.permissions.store import PermissionStore
 from waemitter.outbox.permissions.window import WindowPolicy
@@ -55,6 +56,17 @@ class Senders:
     def services(self) -> dict[str, Service]:
         shared = self._shared
         probe = Probe(self._channels, self._clients, events=shared.events, jitter=jitter)
+        tokens = Tokens(
+            self._channels,
+            {
+                channel.name: self._clients[channel.name]
+                for channel in shared.settings.channels
+                if channel.access_token is not None and shared.settings.outbox.send_enabled
+            },
+            events=shared.events,
+            wall=time.time,
+            jitter=jitter,
+        )
         reconciler = Reconciler(
             self._outbox,
             LetterStore(shared.pool),
@@ -70,6 +82,7 @@ class Senders:
                 for channel in shared.settings.channels
             },
             "probe": probe.run,
+            "tokens": tokens.run,
             "reconciler": reconciler.run,
         }
 

@@ -40,6 +40,15 @@ class ChannelEvents:
             msg="Meta was asked whether a paused channel may send",
         )
 
+    def token_expires(self, *, channel: str, days: float) -> None:
+        """`days` that are left."""
+        self._log.warning(
+            "CHANNEL_TOKEN_EXPIRES",
+            channel=channel,
+            days=round(days, 1),
+            msg="The access token expires soon: make another one, and start the daemon with it",
+        )
+
     def channel_resumed(self, *, channel: str) -> None:
         self._metrics.pause(channel, None)
         self._log.info("CHANNEL_RESUMED", channel=channel, msg="Sending resumed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 
 from aiohttp import web
@@ -101,6 +101,8 @@ class Graph:
         if refused is not None:
             return self._refuse(request, refused)
         node = request.match_info["node"]
+        if node == "debug_token":
+            return self._wire.success(request, self._token())
         media = self._world.media.get(node)
         if media is not None:
             word = self._world.media.ticket(
@@ -136,6 +138,12 @@ class Graph:
         by_default = ("verified_name", "display_phone_number", "quality_rating")
         wanted = fields.split(",") if fields else by_default
         return {name: known[name] for name in wanted if name in known} | {"id": node}
+
+    def _token(self) -> dict[str, Any]:
+        """What Meta tells of a token; https://developers.facebook.com/docs/graph-api/reference/debug_token."""
+        seconds = self._world.options.token_seconds
+        expires = int(time() + seconds) if seconds else 0
+        return {"data": {"type": "SYSTEM_USER", "is_valid": True, "expires_at": expires}}
 
     def _health(self, node: str) -> dict[str, Any]:
         health = self._world.options.health

@@ -192,6 +192,9 @@ class Options:
         ),
     )
     health: Health = field(default="AVAILABLE", metadata=_says("can_send_message in health_status"))
+    token_seconds: float = field(
+        default=0.0, metadata=_says("seconds until tokens expire, as debug_token tells; 0 = never")
+    )
     seed: int | None = field(
         default=None, metadata=_says("makes faults and delays repeatable; ids stay unique")
     )

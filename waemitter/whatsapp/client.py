@@ -22,7 +22,7 @@ from yarl import URL
 from waemitter import __version__
 from waemitter.runtime.addresses import guarded_socket, only_public
 from waemitter.whatsapp.errors import Refused
-from waemitter.whatsapp.health import Health, read_health
+from waemitter.whatsapp.health import Health, read_expiry, read_health
 from waemitter.whatsapp.inbound_media import Described, DownloadFailed, read_description
 from waemitter.whatsapp.media import read_upload
 from waemitter.whatsapp.replies import Answered, NoAnswer, NotSent, Reply
@@ -66,6 +66,7 @@ class GraphClient:
         self._number_url = URL(f"{base_url.rstrip('/')}/{phone_number_id}", encoded=True)
         self._media_url = URL(f"{self._number_url}/media", encoded=True)
         self._root = URL(base_url.rstrip("/"), encoded=True)
+        self._token_url = self._root.joinpath("debug_token").with_query(input_token=access_token)
         self._phone_number_id = phone_number_id
         self._headers: CIMultiDict[str] = CIMultiDict(
             {
@@ -163,6 +164,10 @@ class GraphClient:
         """Ask whether Meta lets this number send; it costs no message."""
         url = self._number_url.with_query(fields="health_status")
         return read_health(await self._request("GET", url, None))
+
+    async def token_expiry(self) -> float | None:
+        """When the access token expires, in seconds since 1970, `inf` for never; None when Meta does not say."""
+        return read_expiry(await self._request("GET", self._token_url, None))
 
     async def _request(
         self,

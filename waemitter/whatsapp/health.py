@@ -1,12 +1,16 @@
-"""Whether Meta lets a number send, as the node of the number itself tells it.
+"""Whether Meta lets a number send, as the node of the number itself tells it; and for how long a token is good.
 
 `GET /{phone number id}?fields=health_status` is the probe before a paused number is used again: it
 costs no message, and it fails in the same way as sending does when the token is no good.
+
+`GET /debug_token?input_token={token}` tells a token's own expiry (Graph API reference, Debug-Token: `expires_at` in seconds since
+1970, 0 for one that never expires); a token may ask of itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 import orjson
@@ -42,6 +46,19 @@ def read_health(reply: Reply) -> Health | Refused:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return refuse(reply)
     return refuse(reply)
+
+
+def read_expiry(reply: Reply) -> float | None:
+    """When the token expires, in seconds since 1970, `inf` for never; None when Meta does not say."""
+    if not isinstance(reply, Answered) or reply.status != _OK:
+        return None
+    try:
+        expires = orjson.loads(reply.body)["data"]["expires_at"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    if not isinstance(expires, int) or isinstance(expires, bool) or expires < 0:
+        return None
+    return float(expires) or inf
 
 
 def _problems(status: dict[str, Any]) -> list[str]:

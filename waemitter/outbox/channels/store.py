@@ -97,7 +97,8 @@ class ChannelStore:
         update waemitter.channels c
         set access_token_hash = coalesce($2, c.access_token_hash),
             paused_until = case when mine.repaired then null else c.paused_until end,
-            probe_at = case when c.probe_at is not null then clock_timestamp() end
+            probe_at = case when c.probe_at is not null then clock_timestamp() end,
+            token_asked_at = case when c.access_token_hash is not distinct from $2 then c.token_asked_at end
         from mine where c.name = mine.name and (c.access_token_hash is distinct from $2 or c.probe_at is not null)
         returning coalesce(mine.repaired, false) as resumed
     """
@@ -124,6 +125,28 @@ class ChannelStore:
         with outages():
             records = await self._pool.fetch(self.DUE_PROBES, channels)
         return [record["name"] for record in records]
+
+    DUE_TOKENS: Final = """
+        with due as materialized (
+          select name from waemitter.channels
+          where name = any ($1) and coalesce(token_asked_at, '-infinity') < clock_timestamp() - interval '1 day'
+          order by name for no key update skip locked)
+        update waemitter.channels c set token_asked_at = clock_timestamp() from due where c.name = due.name returning c.name
+    """
+    KEEP_EXPIRY: Final = """
+        update waemitter.channels set token_expires_at = to_timestamp($2::float8) where name = $1
+    """
+
+    async def due_tokens(self, channels: Sequence[str]) -> Sequence[str]:
+        """Those of the channels whose token nobody has asked about for a day; this daemon is to ask now."""
+        with outages():
+            records = await self._pool.fetch(self.DUE_TOKENS, channels)
+        return [record["name"] for record in records]
+
+    async def keep_expiry(self, channel: str, expires_at: float | None) -> None:
+        """Note when its token expires: seconds since 1970, `inf` for never, None for not known."""
+        with outages():
+            await self._pool.execute(self.KEEP_EXPIRY, channel, expires_at)
 
     HOLD: Final = """
         select waemitter.hold_template(channel => $1, template => $2, language => $3, reason => $4,
@@ -166,6 +189,7 @@ class ChannelStore:
                c.messages_per_second, case when c.paused_until > clock_timestamp() then c.pause_reason end as pause_reason,
                case when c.paused_until > clock_timestamp() then nullif(c.paused_until, 'infinity') end as paused_until,
                c.probe_at, c.quality, c.tier, c.phone_number_id, c.waba_id,
+               nullif(c.token_expires_at, 'infinity') as token_expires_at,
                array(select h.template || case when h.language = '' then '' else ' (' || h.language || ')' end
                      from waemitter.held_templates h
                      where h.channel = c.name and (h.until is null or h.until > clock_timestamp()) order by 1) as held_templates

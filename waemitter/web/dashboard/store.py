@@ -36,7 +36,8 @@ class DashboardStore:
 
     CHANNELS: Final = """
         select c.name, c.kind, c.display_number, c.messages_per_second, c.quality, c.tier, c.paused_until, c.pause_reason,
-               c.paused_at, c.paused_until > clock_timestamp() as paused, c.statuses_seen_at,
+               c.paused_at, c.paused_until > clock_timestamp() as paused, c.statuses_seen_at, c.token_expires_at,
+               c.token_expires_at < clock_timestamp() + interval '14 days' as token_ends,
                waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, now()) as rate,
                c.throttled_at > clock_timestamp() - interval '5 minutes' as throttled,
                (select count(*) from waemitter.held_templates h where h.channel = c.name) as held_templates
