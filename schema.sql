@@ -4339,7 +4339,8 @@ end $$;
 -- run_id when nothing could be begun. `next_due` is in seconds from now, NULL when nothing waits. A run whose daemon vanished
 -- has failed, and its job is still due; what was requested starts once more.
 create or replace function waemitter.claim_job(names text[], lease interval)
-returns table (run_id bigint, name text, schedule text, time_zone text, reason text, next_due double precision)
+returns table (run_id bigint, name text, schedule text, time_zone text, reason text, due_at timestamptz, clock timestamptz,
+               next_due double precision, unscheduled boolean)
 language plpgsql as $$
 #variable_conflict use_column
 declare v_now timestamptz := clock_timestamp(); v_job waemitter.jobs; v_letters timestamptz; v_requested bigint; v_run bigint;
@@ -4383,8 +4384,10 @@ begin
     where j.name = any (names) and coalesce(j.running_until, '-infinity') <= v_now;
   select least(v_due, min(j.running_until)) into v_due from waemitter.jobs j
     where j.name = any (names) and j.running_until > v_now;
-  return query select v_run, v_job.name, v_job.schedule, v_job.time_zone, v_why,
-                      greatest(extract(epoch from v_due - v_now), 0)::float8;
+  return query select v_run, v_job.name, v_job.schedule, v_job.time_zone, v_why, v_job.next_run_at, v_now,
+                      greatest(extract(epoch from v_due - v_now), 0)::float8,
+                      exists (select from waemitter.jobs j
+                              where j.name = any (names) and j.next_run_at is null and j.problem is null);
 end $$;
 
 -- The run goes on: nobody else begins one. False: its lease was over, and somebody did.
@@ -4395,9 +4398,11 @@ begin
   return found;
 end $$;
 
--- The run is over. Its job is due again at `next_run_at` (NULL leaves it), unless its schedule was changed meanwhile.
+-- The run is over. Its job is due again at `next_run_at` (NULL leaves it), unless its schedule was changed meanwhile, or the
+-- time itself: it was due at `due_at` when the run began. False: the run is somebody else's now.
 create or replace function waemitter.finish_job(
-  run_id bigint, schedule text, time_zone text, next_run_at timestamptz, summary jsonb, error text) returns boolean
+  run_id bigint, schedule text, time_zone text, due_at timestamptz, next_run_at timestamptz, summary jsonb, error text)
+returns boolean
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -4405,6 +4410,7 @@ begin
   update waemitter.jobs j
     set run_id = null, running_until = null,
         next_run_at = case when j.schedule = finish_job.schedule and j.time_zone = finish_job.time_zone
+                             and j.next_run_at is not distinct from due_at
                            then coalesce(finish_job.next_run_at, j.next_run_at) else j.next_run_at end
     where j.run_id = finish_job.run_id;
   if not found then return false; end if;

@@ -17,7 +17,7 @@ from waemitter.db.schema import Connection
 from waemitter.inbox.gathering.store import Gathered, GatheringStore
 from waemitter.inbox.store import InboxStore, Received, Webhook
 from waemitter.jobs.dead_letters.store import DueLetter, DueLetterStore
-from waemitter.jobs.store import Claimed, Due, JobRow, JobStore, Run, Unscheduled
+from waemitter.jobs.store import Claimed, JobRow, JobStore, Run, Unscheduled
 from waemitter.ops.store import Funnel, OpsStore
 from waemitter.outbox.campaigns.store import (
     Campaign,
@@ -89,7 +89,6 @@ async def test_every_statement_prepares_against_the_schema(any_postgres_version:
         (InboxStore.CLAIM, Webhook),
         (JobStore.CLAIM, Claimed),
         (JobStore.UNSCHEDULED, Unscheduled),
-        (JobStore.DUE, Due),
         (JobStore.LIST, JobRow),
         (JobStore.RUN, Run),
         (DueLetterStore.CLAIM, DueLetter),

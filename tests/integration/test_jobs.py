@@ -36,6 +36,7 @@ class Clockwork:
     scheduler: Scheduler
     stop: Stop
     observed: Observed
+    rung: asyncio.Event
 
     async def turn(self) -> bool:
         claim = await self.scheduler.claim(1)
@@ -53,17 +54,18 @@ class Clockwork:
 @asynccontextmanager
 async def clockwork(pool: Pool, jobs: Sequence[Job]) -> AsyncIterator[Clockwork]:
     with observing() as observed:
-        stop = Stop(grace=5)
+        stop, rung = Stop(grace=5), asyncio.Event()
         store = JobStore(pool)
         scheduler = Scheduler(
             store,
             jobs,
             events=observed.events,
             stopping=stop.requested,
+            ring=rung.set,
             clock=time.monotonic,
         )
         await scheduler.prepare()
-        yield Clockwork(pool, store, scheduler, stop, observed)
+        yield Clockwork(pool, store, scheduler, stop, observed, rung)
 
 
 @pytest.fixture
@@ -112,6 +114,41 @@ async def test_a_due_job_runs_once_and_its_history_says_so(pool: Pool) -> None:
     assert (row.last_status, row.schedule_words) == ("succeeded", "every 5 minutes")
     assert row.next_run.startswith(("in 4 minutes", "in 5 minutes"))
     assert await pool.fetchval("select duration >= '0' from waemitter.job_runs")
+
+
+async def test_the_loop_is_woken_when_a_run_ends_and_told_when_the_job_is_due_again(
+    pool: Pool,
+) -> None:
+    async with clockwork(pool, [counting([])]) as works:
+        await works.turn()
+        await works.due()
+        assert not works.rung.is_set()
+        assert await works.turn()
+        assert works.rung.is_set()
+        claim = await works.scheduler.claim(1)
+        assert claim.next_due == pytest.approx(300, abs=30)
+
+
+async def test_a_job_that_comes_often_is_claimed_once_for_each_run(pool: Pool) -> None:
+    async with clockwork(pool, [counting([], schedule="10s")]) as works:
+        await works.turn()
+        await works.due()
+        claim = await works.scheduler.claim(1)
+        assert claim.next_due == pytest.approx(10, abs=2)
+        await works.scheduler.work(claim.rows[0])
+        assert not works.rung.is_set()
+
+
+async def test_a_time_set_by_hand_while_the_job_runs_is_kept(pool: Pool) -> None:
+    async def run() -> Summary:
+        await pool.execute("update waemitter.jobs set next_run_at = 'tomorrow'")
+        return {"success": True}
+
+    async with clockwork(pool, [Job(NAME, "5m", run)]) as works:
+        await works.turn()
+        await works.due()
+        assert await works.turn()
+    assert await pool.fetchval("select next_run_at = 'tomorrow' from waemitter.jobs")
 
 
 async def test_ten_daemons_run_a_due_job_once(pool: Pool) -> None:

@@ -52,6 +52,7 @@ class Jobs:
             self._jobs(),
             events=shared.events,
             stopping=shared.stop.requested,
+            ring=lambda: shared.doorbell.ring(JOBS),
             clock=time.monotonic,
         )
 

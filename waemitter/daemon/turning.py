@@ -78,7 +78,7 @@ class Turns:
             shared.doorbell.bell(BUFFERS),
             capacity=Fixed(concurrency),
             batch_size=min(BATCH, concurrency),
-            sweep_interval=shared.settings.inbox.sweep_interval,
+            sweep_interval=shared.settings.outbox.sweep_interval,
             jitter=jitter,
             database_lost=lambda error: shared.events.database_lost(error=error),
         )

@@ -16,13 +16,16 @@ import orjson
 from waemitter.errors import DatabaseUnreachable
 from waemitter.jobs.job import Job, Summary
 from waemitter.jobs.schedule import ScheduleError, parse
-from waemitter.jobs.store import Claimed, Due, JobStore
+from waemitter.jobs.store import Claimed, JobStore
 from waemitter.observe.events import Events
 from waemitter.runtime.due_loop import Claim
 
 LEASE: Final = datetime.timedelta(seconds=60)
 AT_ONCE: Final = 2
 """Jobs that one daemon runs side by side: most of its connections are for messages."""
+
+OFTEN: Final = datetime.timedelta(seconds=60)
+"""A job that comes so often looks by itself for what its last run left; to look once more each time would cost more than it."""
 
 CUT_SHORT: Final = "its daemon stopped"
 
@@ -37,14 +40,16 @@ class Scheduler:
         *,
         events: Events,
         stopping: asyncio.Event,
+        ring: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
-        """`stopping`: runs are cut short when it is set; `clock` in seconds, monotonic."""
+        """`stopping`: runs are cut short when it is set; `ring` wakes the loop; `clock` in seconds, monotonic."""
         self._store = store
         self._jobs = {job.name: job for job in jobs}
         self._names = [*self._jobs]
         self._events = events
         self._stopping = stopping
+        self._ring = ring
         self._clock = clock
 
     async def prepare(self) -> None:
@@ -56,12 +61,20 @@ class Scheduler:
 
     async def claim(self, limit: int) -> Claim[Claimed]:
         del limit  # one at a time
-        await self._schedule()
         claimed = await self._store.claim(self._names, lease=LEASE)
+        if claimed.unscheduled:
+            await self._schedule()
+            if claimed.run_id is None:
+                claimed = await self._store.claim(self._names, lease=LEASE)
         self._events.database_back()
         if claimed.run_id is None:
             return Claim((), next_due=claimed.next_due)
-        return Claim([claimed], next_due=0.0)
+        again = _again(claimed, claimed.clock)
+        dues = [
+            claimed.next_due,
+            None if again is None else (again - claimed.clock).total_seconds(),
+        ]
+        return Claim([claimed], next_due=min((due for due in dues if due is not None), default=0.0))
 
     async def release(self, rows: Sequence[Claimed]) -> None:
         """A run that was not started is begun anew when its lease ends; a worker starts each at once."""
@@ -100,24 +113,25 @@ class Scheduler:
         cut_short = summary is None and error is None  # so it is due still, for another daemon
         if cut_short:
             error = CUT_SHORT
-        due = await self._store.due(claimed.run_id)
-        await self._store.finish(
+        took = self._clock() - started
+        now = claimed.clock + datetime.timedelta(seconds=took)
+        again = _again(claimed, now)
+        mine = await self._store.finish(
             claimed,
-            next_run_at=None if cut_short or due is None else _next(claimed, due),
+            next_run_at=None if cut_short else again,
             summary=None if summary is None else orjson.dumps(summary).decode(),
             error=error,
         )
-        if cut_short or due is None:
+        if again is None or again - now > OFTEN or again != _again(claimed, claimed.clock):
+            self._ring()  # another was asked for meanwhile, or it is due at another time than the loop was told
+        if cut_short or not mine:
             self._events.job_cut_short(job=claimed.name, run_id=claimed.run_id)
         elif error is not None:
             kind, _, _ = error.partition(":")
             self._events.job_failed(job=claimed.name, run_id=claimed.run_id, error=kind)
         else:
             self._events.job_succeeded(
-                job=claimed.name,
-                run_id=claimed.run_id,
-                took=self._clock() - started,
-                at=due.now.timestamp(),
+                job=claimed.name, run_id=claimed.run_id, took=took, at=now.timestamp()
             )
 
     async def _leased(self, run_id: int, job: Job) -> Summary | None:
@@ -145,13 +159,13 @@ class Scheduler:
                 return
 
 
-def _next(claimed: Claimed, due: Due) -> datetime.datetime | None:
-    """When the job is due again; None when it was not due by its schedule."""
+def _again(claimed: Claimed, now: datetime.datetime) -> datetime.datetime | None:
+    """When the job of a run that began is due again by its schedule."""
     assert claimed.schedule is not None  # noqa: S101 only a run that began is worked on
     assert claimed.time_zone is not None  # noqa: S101 as above
-    if due.next_run_at is None or due.next_run_at > due.now:
-        return None
+    if claimed.due_at is None or claimed.due_at > now:
+        return claimed.due_at
     try:
-        return parse(claimed.schedule, claimed.time_zone).after(due.now, due=due.next_run_at)
+        return parse(claimed.schedule, claimed.time_zone).after(now, due=claimed.due_at)
     except ScheduleError:  # changed meanwhile, by hand
         return None

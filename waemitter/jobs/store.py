@@ -14,27 +14,27 @@ from waemitter.jobs.schedule import ScheduleError, parse, until
 
 
 class Claimed(NamedTuple):
-    """A run that begins, or (`run_id` None) none; the columns of CLAIM. `next_due` in seconds."""
+    """A run that begins, or (`run_id` None) none; the columns of CLAIM. `next_due` in seconds.
+
+    `due_at`: when its job was due by its schedule; `clock`: the database's time; `unscheduled`: nobody has worked out when
+    some job runs next.
+    """
 
     run_id: int | None
     name: str | None
     schedule: str | None
     time_zone: str | None
     reason: str | None
+    due_at: datetime.datetime | None
+    clock: datetime.datetime
     next_due: float | None
+    unscheduled: bool
 
 
 class Unscheduled(NamedTuple):
     name: str
     schedule: str
     time_zone: str
-    now: datetime.datetime
-
-
-class Due(NamedTuple):
-    """The columns of DUE."""
-
-    next_run_at: datetime.datetime | None
     now: datetime.datetime
 
 
@@ -121,7 +121,8 @@ class JobStore:
             )
 
     CLAIM: Final = """
-        select run_id, name, schedule, time_zone, reason, next_due from waemitter.claim_job(names => $1, lease => $2)
+        select run_id, name, schedule, time_zone, reason, due_at, clock, next_due, unscheduled
+        from waemitter.claim_job(names => $1, lease => $2)
     """
 
     async def claim(self, names: Sequence[str], *, lease: datetime.timedelta) -> Claimed:
@@ -137,18 +138,9 @@ class JobStore:
             renewed: bool = await self._pool.fetchval(self.RENEW, run_id, lease)
         return renewed
 
-    DUE: Final = (
-        "select next_run_at, clock_timestamp() as now from waemitter.jobs where run_id = $1"
-    )
-
-    async def due(self, run_id: int) -> Due | None:
-        """When the job of a run was due by its schedule, and the time; None when the run is somebody else's now."""
-        with outages():
-            record = await self._pool.fetchrow(self.DUE, run_id)
-        return None if record is None else Due(*record)
-
     FINISH: Final = """
-        select waemitter.finish_job(run_id => $1, schedule => $2, time_zone => $3, next_run_at => $4, summary => $5, error => $6)
+        select waemitter.finish_job(run_id => $1, schedule => $2, time_zone => $3, due_at => $4, next_run_at => $5, summary => $6,
+                                    error => $7)
     """
 
     async def finish(
@@ -158,18 +150,20 @@ class JobStore:
         next_run_at: datetime.datetime | None,
         summary: str | None,
         error: str | None,
-    ) -> None:
-        """`summary`: JSON text."""
+    ) -> bool:
+        """`summary`: JSON text. False: the run is somebody else's now."""
         with outages():
-            await self._pool.execute(
+            finished: bool = await self._pool.fetchval(
                 self.FINISH,
                 claimed.run_id,
                 claimed.schedule,
                 claimed.time_zone,
+                claimed.due_at,
                 next_run_at,
                 summary,
                 error,
             )
+        return finished
 
     LIST: Final = """
         select j.name, j.schedule, j.time_zone, j.enabled, j.next_run_at, j.problem,

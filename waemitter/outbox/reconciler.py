@@ -12,7 +12,7 @@ from waemitter.outbox.letters.store import LetterStore
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.supervise import Stop
 
-MEASURE_EVERY: Final = 15.0  # seconds
+MEASURE_EVERY: Final = 30.0  # seconds
 SHARE: Final = 100.0  # a measurement that takes a second is made every hundred: 1 % of one connection at the most
 
 
