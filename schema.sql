@@ -91,7 +91,7 @@ create or replace function waemitter.address(recipient text) returns text langua
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- Channels: a number (or, later, a Chatwoot inbox), its limits, and the bucket that hands out its send slots.
+-- Channels: a number or a Chatwoot inbox, its limits, and the bucket that hands out its send slots.
 
 create table if not exists waemitter.channels (
   name                text primary key check (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
@@ -594,6 +594,27 @@ create table if not exists waemitter.conversations (
 create index if not exists conversations_contacts on waemitter.conversations (contact_id);
 create index if not exists conversations_locked on waemitter.conversations (lock_expires_at) where lock_id is not null;
 create index if not exists conversations_active on waemitter.conversations (status, updated_at) where status <> 'idle';
+
+-- A conversation as Chatwoot has it. Either our conversation is of a number, and people answer it there; or it is of the inbox
+-- itself, which is a channel like any other: what is written there is answered from here.
+create table if not exists waemitter.chatwoot_conversations (
+  channel         text not null references waemitter.channels (name) on update cascade on delete cascade,
+  chatwoot_id     bigint not null,  -- its number within the account
+  conversation_id bigint not null references waemitter.conversations (id) on delete cascade,
+  status          text,             -- open, resolved, pending, snoozed
+  assignee_id     bigint,           -- the agent who has it
+  told_at         timestamptz,      -- of the latest news about both, by Chatwoot's clock
+  reconciled_id   bigint not null default 0,  -- messages up to here were asked for
+  created_at      timestamptz not null default clock_timestamp(),
+  primary key (channel, chatwoot_id)
+);
+create index if not exists chatwoot_conversations_conversations on waemitter.chatwoot_conversations (conversation_id, chatwoot_id);
+
+-- How far the webhooks of an inbox were made up for by asking Chatwoot.
+create table if not exists waemitter.chatwoot_inboxes (
+  channel         text primary key references waemitter.channels (name) on update cascade on delete cascade,
+  reconciled_until timestamptz not null  -- by Chatwoot's clock
+);
 
 create table if not exists waemitter.conversation_state_transitions (
   id              bigint generated always as identity primary key,
@@ -1875,7 +1896,7 @@ as $$
 #variable_conflict use_column
 declare
   v_channel text := channel;
-  v_tat timestamptz; v_rate float8; v_paused timestamptz; v_channel_policy text; v_seen boolean; v_told timestamptz;
+  v_tat timestamptz; v_rate float8; v_paused timestamptz; v_channel_policy text; v_seen boolean; v_asks boolean; v_told timestamptz;
   v_now timestamptz; v_token bigint; v_priority smallint; v_left integer; v_scan integer; v_tidied integer := 0;
   v_take bigint[]; v_due timestamptz[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
   v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
@@ -1889,11 +1910,11 @@ declare
 begin
   select b.tat, waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
          c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
-         c.statuses_seen_at is not null,
+         c.statuses_seen_at is not null, c.kind = 'chatwoot',
          case when c.statuses_seen_at > clock_timestamp() - interval '15 seconds'
                    and c.statuses_seen_at - c.statuses_until > grace then c.statuses_until end,
          nullif(c.pair_seconds, 0) * interval '1 second', (c.pair_burst - 1) * c.pair_seconds * interval '1 second'
-    into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_told, v_pair, v_pair_credit
+    into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_asks, v_told, v_pair, v_pair_credit
     from waemitter.channel_buckets b join waemitter.channels c on c.name = b.channel
     where b.channel = v_channel for no key update of b skip locked;
   v_now := clock_timestamp();
@@ -2065,7 +2086,7 @@ begin
       end if;
       if cardinality(v_unconfirmed) > 0 then
         select g.held, g.again, g.waiting into v_held, v_again, v_waiting
-          from waemitter.end_graces(v_unconfirmed, v_now, grace, v_channel_policy, v_seen, v_told, retries) g;
+          from waemitter.end_graces(v_unconfirmed, v_now, grace, v_channel_policy, v_seen, v_asks, v_told, retries) g;
         v_ended := v_ended || v_held;
         v_resent_n := v_resent_n + v_again;
         v_held_n := v_held_n + cardinality(v_held);
@@ -2201,9 +2222,11 @@ $$;
 -- (ten minutes at the most), since a wait may be a little longer than all the time before it. And Meta may be late by itself: while
 -- statuses come in that are older than the grace, and the latest event they tell of (`told`; NULL = Meta is not late) lies before
 -- the end of the wait, Meta has not come so far (ten minutes at the most). Then `retry` sends once more, if attempts are left
--- and this channel's statuses are known to reach us at all; else the row is held, and its lane goes on. Returns the ids of those held, how many are sent once more, how many wait on.
+-- and this channel's statuses are known to reach us at all; else the row is held, and its lane goes on. Where there are no statuses
+-- and `asks`, since whoever makes the next attempt asks first whether one arrived, the grace is all. Returns the ids of those held,
+-- how many are sent once more, how many wait on.
 create or replace function waemitter.end_graces(
-  ids bigint[], at timestamptz, grace interval, policy text, seen boolean, told timestamptz, retries integer,
+  ids bigint[], at timestamptz, grace interval, policy text, seen boolean, asks boolean, told timestamptz, retries integer,
   out held bigint[], out again integer, out waiting integer
 ) language sql as $$
   with health as materialized (
@@ -2213,9 +2236,10 @@ create or replace function waemitter.end_graces(
             where w.available_at is not null and w.source = 'whatsapp') as unprocessed
     from waemitter.inbox_health h),
   locked as materialized (
-    select o.id, seen and coalesce(o.unconfirmed_policy, policy) = 'retry'
+    select o.id, (asks or seen and coalesce(o.unconfirmed_policy, policy) = 'retry')
                  and o.attempts <= coalesce(o.max_attempts, retries) as again,
-           case when h.receiving is not true or h.unprocessed <= o.available_at then at + interval '1 second'
+           case when asks then null
+                when h.receiving is not true or h.unprocessed <= o.available_at then at + interval '1 second'
                 when o.claimed_at < h.since and h.caught_up > at then h.caught_up
                 when end_graces.told < g.over and at < g.over + interval '10 minutes' then at + interval '1 second' end as wait_until
     from waemitter.outbox_messages o left join health h on true
@@ -2231,7 +2255,8 @@ create or replace function waemitter.end_graces(
   told as (
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
     select id, 'unconfirmed', case when again then 'queued' else 'unconfirmed' end,
-           jsonb_build_object('reason', 'no status webhook within the grace period', 'held', not again)
+           jsonb_build_object('reason', case when asks then 'it is asked for before it is sent again'
+                              else 'no status webhook within the grace period' end, 'held', not again)
     from moved where not waits)
   select coalesce(array_agg(id) filter (where not waits and not again), '{}'),
          count(*) filter (where not waits and again)::integer, count(*) filter (where waits)::integer from moved
@@ -3387,6 +3412,184 @@ begin
 end $$;
 
 -- ---------------------------------------------------------------------------------------------------------------------
+-- Chatwoot. Locks: keys, contacts, conversations, then messages of the outbox; each webhook is a transaction of its own.
+
+-- Our conversation behind one of Chatwoot's. One that is not known: made for the conversation `source_id` names (its contact in
+-- Chatwoot was made from here), or written to by an agent of his own accord (`by_agent`: then it is the latest one of a number with
+-- that phone), else the inbox's own. NULL: an agent wrote to somebody who is not known. The row is locked.
+create or replace function waemitter.chatwoot_conversation(
+  channel text, chatwoot_id bigint, wa_id text, user_id text, name text, source_id text, by_agent boolean
+) returns bigint language plpgsql as $$
+#variable_conflict use_variable
+declare v_id bigint;
+begin
+  select l.conversation_id into v_id from waemitter.chatwoot_conversations l
+    where l.channel = chatwoot_conversation.channel and l.chatwoot_id = chatwoot_conversation.chatwoot_id;
+  if v_id is null and source_id ~ '^conversation:[0-9]{1,18}$' then
+    select v.id into v_id from waemitter.conversations v where v.id = split_part(source_id, ':', 2)::bigint;
+  end if;
+  if v_id is null and by_agent then
+    select v.id into v_id from waemitter.contact_addresses a
+      join waemitter.conversations v on v.contact_id = a.contact_id and v.channel = a.channel
+      join waemitter.channels h on h.name = v.channel
+      where a.address = wa_id and (h.kind = 'whatsapp' or h.name = chatwoot_conversation.channel)
+      order by h.name = chatwoot_conversation.channel desc, v.last_inbound_at desc nulls last limit 1;
+    if v_id is null then return null; end if;
+  end if;
+  if v_id is null then
+    insert into waemitter.conversations as v (channel, contact_id)
+      values (channel, waemitter.contact_of(channel, wa_id, user_id, name => name))
+      on conflict on constraint conversations_channel_contact_id_key do update set updated_at = clock_timestamp()
+      returning v.id into v_id;
+  end if;
+  perform from waemitter.conversations v where v.id = v_id for no key update;
+  insert into waemitter.chatwoot_conversations (channel, chatwoot_id, conversation_id) values (channel, chatwoot_id, v_id)
+    on conflict do nothing;
+  return v_id;
+end $$;
+
+-- What Chatwoot tells of a conversation's status and assignee (`tells`: the document says who, if anybody, has it): one who is
+-- assigned takes it over, if `assigns`; it is handed back when he is not any more, and when it is resolved, which ends the session
+-- too. News only: what is older than the latest that was told changes nothing. Returns taken, returned, or NULL.
+create or replace function waemitter.hear_chatwoot_state(
+  channel text, chatwoot_id bigint, status text, assignee_id bigint, tells boolean, at timestamptz, takeover interval, assigns boolean
+) returns text language plpgsql as $$
+#variable_conflict use_variable
+declare was waemitter.chatwoot_conversations; v_known bigint;
+begin
+  select l.conversation_id into v_known from waemitter.chatwoot_conversations l
+    where l.channel = hear_chatwoot_state.channel and l.chatwoot_id = hear_chatwoot_state.chatwoot_id;
+  perform from waemitter.conversations v where v.id = v_known for no key update;
+  select * into was from waemitter.chatwoot_conversations l
+    where l.channel = hear_chatwoot_state.channel and l.chatwoot_id = hear_chatwoot_state.chatwoot_id for no key update;
+  if not found or at < was.told_at then return null; end if;
+  update waemitter.chatwoot_conversations l
+    set status = coalesce(hear_chatwoot_state.status, l.status), told_at = coalesce(at, l.told_at),
+        assignee_id = case when tells then hear_chatwoot_state.assignee_id else l.assignee_id end
+    where l.channel = hear_chatwoot_state.channel and l.chatwoot_id = hear_chatwoot_state.chatwoot_id;
+  if status = 'resolved' then
+    if was.status is not distinct from 'resolved' then return null; end if;
+    update waemitter.user_sessions s set active_service = null, updated_at = clock_timestamp()
+      from waemitter.conversations v
+      where v.id = was.conversation_id and s.channel = v.channel and s.contact_id = v.contact_id and s.active_service is not null;
+    return case when waemitter.hand_back_conversation(was.conversation_id, 'resolved in Chatwoot') then 'returned' end;
+  end if;
+  if not tells or not assigns or (was.assignee_id is not distinct from assignee_id and was.status is distinct from 'resolved') then
+    return null;
+  end if;
+  if assignee_id is null then
+    return case when was.assignee_id is not null
+                     and waemitter.hand_back_conversation(was.conversation_id, 'nobody is assigned in Chatwoot') then 'returned' end;
+  end if;
+  perform waemitter.take_over_conversation(was.conversation_id, takeover, 'assigned in Chatwoot', extend => true);
+  return 'taken';
+end $$;
+
+-- What a customer wrote in an inbox, or had written to a number (then it is known here, and `ours`): kept once, each part a message.
+-- `result`: received, duplicate or ours.
+create or replace function waemitter.receive_chatwoot_message(
+  channel text, chatwoot_id bigint, key text, ids text[], types text[], payloads text[], wa_id text, user_id text, name text,
+  source_id text, at timestamptz, webhook_id bigint
+) returns table (result text, message_id bigint, conversation_id bigint, contact_id bigint) language plpgsql as $$
+#variable_conflict use_variable
+declare v_id bigint; v waemitter.conversations;
+begin
+  insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, scope)
+    values (key, 'chatwoot', channel) on conflict do nothing;
+  if not found then
+    result := 'duplicate'; return next; return;
+  end if;
+  v_id := waemitter.chatwoot_conversation(channel, chatwoot_id, wa_id, user_id, name, source_id, false);
+  select * into v from waemitter.conversations x where x.id = v_id;
+  if v.channel <> receive_chatwoot_message.channel then
+    result := 'ours'; conversation_id := v_id; return next; return;
+  end if;
+  update waemitter.conversations x
+    set last_inbound_at = greatest(x.last_inbound_at, least(coalesce(at, clock_timestamp()), clock_timestamp())),
+        updated_at = clock_timestamp()
+    where x.id = v_id;
+  return query
+    with kept as (
+      insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, webhook_id)
+      select v_id, g.id, g.type, g.payload::jsonb, at, webhook_id
+      from unnest(ids, types, payloads) with ordinality as g (id, type, payload, n) order by g.n
+      returning id)
+    select 'received', k.id, v_id, v.contact_id from kept k order by k.id;
+end $$;
+
+-- What an agent wrote in Chatwoot: to a number's customer it goes through the outbox, once; in an inbox that Chatwoot itself
+-- delivers it is kept. Either way the conversation is his until `at` + `takeover`, and agents get to see it. `result`: sent, kept,
+-- duplicate, or unknown: nobody here has written to or from that phone.
+create or replace function waemitter.hear_agent(
+  channel text, chatwoot_id bigint, key text, replies jsonb, said text, wa_id text, user_id text, name text, source_id text,
+  at timestamptz, takeover interval, webhook_id bigint, correlation_id text
+) returns table (result text, conversation_id bigint, message_ids bigint[]) language plpgsql as $$
+#variable_conflict use_variable
+declare v waemitter.conversations; c waemitter.contacts; v_until timestamptz := coalesce(at, clock_timestamp()) + takeover;
+begin
+  message_ids := '{}';
+  insert into waemitter.processed_webhook_messages (whatsapp_message_id, field, scope)
+    values (key, 'chatwoot', channel) on conflict do nothing;
+  if not found then
+    result := 'duplicate'; return next; return;
+  end if;
+  conversation_id := waemitter.chatwoot_conversation(channel, chatwoot_id, wa_id, user_id, name, source_id, true);
+  if conversation_id is null then
+    result := 'unknown'; return next; return;
+  end if;
+  select * into v from waemitter.conversations x where x.id = conversation_id;
+  select * into c from waemitter.contacts x where x.id = v.contact_id;
+  if v.channel = hear_agent.channel then
+    result := 'kept';
+    insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload, sent_at, webhook_id, from_us)
+      select v.id, format('%s.%s', key, r.n), r.reply ->> 'type', r.reply, at, webhook_id, true
+      from jsonb_array_elements(replies) with ordinality as r (reply, n) order by r.n;
+  else
+    result := 'sent';
+    with sent as (
+      insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)
+        select coalesce(c.phone, c.user_id), r.reply ->> 'type', r.reply - 'type', v.channel, format('%s:%s:%s', channel, key, r.n),
+               correlation_id, 'service'
+        from jsonb_array_elements(replies) with ordinality as r (reply, n) order by r.n
+        on conflict do nothing returning id)
+    select coalesce(array_agg(s.id order by s.id), '{}') into message_ids from sent s;
+  end if;
+  if said <> '' then
+    perform waemitter.remember_human_reply(conversation_id => v.id, said => said);
+  end if;
+  if v_until > clock_timestamp() then
+    perform waemitter.take_over_conversation(v.id, v_until - clock_timestamp(), 'an agent answered in Chatwoot', extend => true);
+  end if;
+  return next;
+end $$;
+
+-- Where a row of an inbox goes: our conversation (made, for somebody who is new), its place in Chatwoot if it has one, and what a
+-- contact there needs. The recipient is `conversation:<id>` of one of a number, else a phone or id of the inbox's own contacts.
+create or replace function waemitter.chatwoot_target(channel text, recipient text)
+returns table (conversation_id bigint, chatwoot_id bigint, identifier text, phone text, name text) language plpgsql as $$
+#variable_conflict use_variable
+declare v_id bigint; v_address text := waemitter.address(recipient);
+begin
+  if recipient ~ '^conversation:[0-9]{1,18}$' then
+    v_id := split_part(recipient, ':', 2)::bigint;
+  else
+    select v.id into v_id from waemitter.contact_addresses a
+      join waemitter.conversations v on v.channel = a.channel and v.contact_id = a.contact_id
+      where a.channel = chatwoot_target.channel and a.address = v_address;
+    if v_id is null and v_address ~ '^[0-9]{7,15}$' then
+      insert into waemitter.conversations as v (channel, contact_id) values (channel, waemitter.contact_of(channel, v_address))
+        on conflict on constraint conversations_channel_contact_id_key do update set updated_at = clock_timestamp()
+        returning v.id into v_id;
+    end if;
+  end if;
+  return query
+    select v.id, (select l.chatwoot_id from waemitter.chatwoot_conversations l
+                  where l.channel = chatwoot_target.channel and l.conversation_id = v.id order by l.chatwoot_id desc limit 1),
+           coalesce(c.wa_id, c.user_id, c.group_id), c.phone, c.name
+    from waemitter.conversations v join waemitter.contacts c on c.id = v.contact_id where v.id = v_id;
+end $$;
+
+-- ---------------------------------------------------------------------------------------------------------------------
 -- Turns.
 
 -- Whether a switch is on for a contact; an unknown one is off. A share of the contacts is always the same ones.
@@ -3838,16 +4041,18 @@ $$;
 -- The end of a turn: replies, session, buffer, job, lock, in one transaction. `replies`: Cloud API objects, each with its
 -- type. `session`: {"active_service": …, "context": {…}}, NULL = as it was; `session_before`: as the turn found it, since a late
 -- answer may have changed it meanwhile; `ttl`: of sessions. `takeover`: how long a human has the conversation when `handover`. `discard`: when more was written meanwhile, the replies are dropped and one turn answers
--- both, at most `most_superseded` times. Returns answered, silent, human, superseded, or lost: the lock is somebody else's.
+-- both, at most `most_superseded` times. `forwards`: what the customer wrote, for the people of a Chatwoot inbox: of `desk`, or, when a
+-- person has the conversation, of the one in which it is, else of `default_desk`. Returns answered, forwarded, silent, human, superseded, or lost: the lock is somebody else's.
 create or replace function waemitter.commit_turn(
   turn_id bigint, lock_id uuid, fence bigint, route text, replies jsonb, session jsonb, session_before jsonb, ttl interval,
-  handover boolean, takeover interval, discard boolean, most_superseded integer
+  handover boolean, takeover interval, discard boolean, most_superseded integer, desk text default null,
+  default_desk text default null, forwards jsonb default '[]'
 ) returns text language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_variable
 declare
   v_id bigint := waemitter.hold_turn(turn_id, lock_id, fence);
   v waemitter.conversations; b waemitter.message_buffer; c waemitter.contacts; v_later bigint[]; v_outcome text;
-  v_session jsonb;
+  v_session jsonb; v_desk text := desk;
 begin
   if v_id is null then return 'lost'; end if;
   perform set_config('waemitter.quiet', 'on', true);
@@ -3857,7 +4062,8 @@ begin
     where x.conversation_id = v_id and x.closes_at is not null order by x.id for no key update;
   select * into b from waemitter.message_buffer x where x.id = turn_id;
   v_outcome := case when v.takeover_until > clock_timestamp() then 'human'
-                    when jsonb_array_length(replies) > 0 then 'answered' else 'silent' end;
+                    when jsonb_array_length(replies) > 0 then 'answered'
+                    when desk is not null and jsonb_array_length(forwards) > 0 then 'forwarded' else 'silent' end;
   if discard and v_outcome <> 'human' and b.field is null and b.superseded < most_superseded then
     select array_agg(x.id order by x.id) into v_later from waemitter.message_buffer x
       where x.conversation_id = v_id and x.id > turn_id and x.closes_at is not null and x.field is null;
@@ -3872,6 +4078,18 @@ begin
   if v_outcome = 'answered' and coalesce(c.phone, c.user_id) is null then
     raise exception 'there is nobody to reply to: this turn concerns a group or an account'
       using errcode = 'invalid_parameter_value';
+  end if;
+  if v_desk is null and b.field is null and jsonb_array_length(forwards) > 0 and (handover or v_outcome = 'human') then
+    v_desk := coalesce((
+      select l.channel from waemitter.chatwoot_conversations l
+      where l.conversation_id = v_id and l.status is distinct from 'resolved' order by l.chatwoot_id desc limit 1), default_desk);
+  end if;
+  if v_desk <> v.channel then
+    insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)
+      select format('conversation:%s', v_id), f.message ->> 'type', f.message - 'type', v_desk,
+             format('turn:%s:desk:%s', turn_id, f.n), b.correlation_id, 'service'
+      from jsonb_array_elements(forwards) with ordinality as f (message, n) order by f.n
+      on conflict do nothing;
   end if;
   if v_outcome <> 'human' then
     insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)

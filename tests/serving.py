@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from tests.observing import Observed, observing
+from waemitter.observe.events import Events
 from waemitter.web.api.serving import Api
 from waemitter.web.app import Parts, build_app, serve
 from waemitter.web.auth import Authenticator, Key
+from waemitter.web.chatwoot import ChatwootReceiver
 from waemitter.web.dashboard.site import Dashboard
 from waemitter.web.health import Component, Health
-from waemitter.web.webhooks import WebhookReceiver
+from waemitter.web.webhooks import Journal, WebhookReceiver
 from waemitter.whatsapp.signature import sign
 
 SECRET = "the app's secret"
@@ -120,8 +122,9 @@ async def serving(  # noqa: PLR0913 each test turns one of them
     internal: bool = True,
     most_arriving: int = 64 << 20,
     most_connections: int = 2000,
+    desk: Callable[[Journal, Events], ChatwootReceiver] | None = None,
 ) -> AsyncIterator[Site]:
-    """A server on a port of its own, with a journal in memory."""
+    """A server on a port of its own, with a journal in memory; `desk` makes what hears Chatwoot."""
     with observing() as observed:
         journal = MemoryJournal()
         receiver = WebhookReceiver(
@@ -139,6 +142,7 @@ async def serving(  # noqa: PLR0913 each test turns one of them
             api=api or Api((), auth=authenticator(), audit=MemoryAudit()),
             events=observed.events,
             dashboard=dashboard,
+            chatwoot=desk(journal, observed.events) if desk is not None else None,
         )
         app = build_app(parts, public=public, internal=internal)
         async with (

@@ -14,7 +14,7 @@ import asyncpg
 
 from waemitter.db.pool import open_pool
 from waemitter.inbox.gathering.store import GatheringStore, Placed
-from waemitter.turns.store import Claimed, Hold, Outcome, TurnStore
+from waemitter.turns.store import Claimed, Hold, Outcome, Terms, TurnStore
 from waemitter.turns.turn import Answer
 
 LEASE: Final = datetime.timedelta(minutes=2)
@@ -101,10 +101,8 @@ class Talks:
             Answer(messages=[message] * replies, handover=handover),
             route="r",
             before=claimed.session,
-            ttl=TTL,
-            takeover=LEASE,
             discard=discard,
-            most_superseded=3,
+            terms=Terms(TTL, LEASE, 3),
         )
 
     async def holds(self, hold: Hold) -> bool:

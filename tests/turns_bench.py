@@ -17,10 +17,11 @@ from waemitter.inbox.windows import Window
 from waemitter.runtime.doorbell import Bell
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Stop
+from waemitter.turns.policy import Policy
 from waemitter.turns.routing import Decision, Facts, Flags, RoutedWindows, Router, Supersede
 from waemitter.turns.store import TurnStore
 from waemitter.turns.turn import Answer, Session, Turn
-from waemitter.turns.worker import Policy, Worker
+from waemitter.turns.worker import Worker
 
 ADA: Final = "14155550123"
 BOB: Final = "14155550124"

@@ -12,10 +12,11 @@ from typing_extensions import override
 
 from tests.observing import observing
 from tests.turns_bench import Script, text
+from waemitter.turns.policy import Policy
 from waemitter.turns.routing import Decision, Facts, Flags
 from waemitter.turns.store import TurnStore
 from waemitter.turns.turn import Answer, Session, Turn
-from waemitter.turns.worker import Policy, Worker
+from waemitter.turns.worker import Worker
 
 STEPS = ("claimed", "routing", "handling", "answered", "committed")
 

@@ -147,6 +147,7 @@ def test_only_what_has_an_effect_goes_unmarked():
         "turns",
         "sessions",
         "dlq",
+        "chatwoot",
         "retention",
         "slo",
         "alerts",

@@ -14,6 +14,7 @@ from waemitter.observe import (
     channel_events,
     circuit_events,
     database_events,
+    desk_events,
     event_events,
     field_events,
     job_events,
@@ -70,6 +71,8 @@ SAMPLES: dict[str, Callable[[Events], None]] = {
     ),
     "listener_connected": lambda e: e.listener_connected(reconnect=False),
     "listener_lost": lambda e: e.listener_lost(error="ConnectionDoesNotExistError"),
+    "desk_answered": lambda e: e.desk_answered(channel="support", conversation_id=7, messages=1),
+    "desk_moved": lambda e: e.desk_moved(channel="support", human=True),
     "template_changed": lambda e: e.template_changed(
         channel="default",
         template="cart_reminder",
@@ -349,6 +352,7 @@ def test_the_docs_know_no_event_that_is_gone():
             circuit_events,
             event_events,
             database_events,
+            desk_events,
             field_events,
         )
         for node in ast.walk(ast.parse(inspect.getsource(module)))

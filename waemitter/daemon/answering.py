@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from waemitter.daemon.shared import Shared, secret
 from waemitter.errors import UsageError
 from waemitter.settings import Answering, RouteSettings
+from waemitter.turns.handlers.chatwoot import Chatwoot
 from waemitter.turns.handlers.http import Http, target_of
 from waemitter.turns.handlers.python import Python, load_function
 from waemitter.turns.handlers.reply import Reply
@@ -110,7 +111,24 @@ def _agent(answerers: Answerers, _: RouteSettings, answering: Answering) -> Hand
     return answerers.shared.agents[answering.options.agent or ""]
 
 
+def _chatwoot(answerers: Answerers, route: RouteSettings, answering: Answering) -> Handler:
+    desks = {desk.name: desk.inbox_id for desk in answerers.shared.settings.desks}
+    name = answering.options.desk or next(iter(desks), "")
+    if desks.get(name) is None:
+        raise UsageError(
+            f"route '{route.name}': the channel {name or 'chatwoot'} needs an inbox_id, that of an API inbox"
+        )
+    return Chatwoot(name)
+
+
 _MAKERS: Final[Mapping[str, Maker]] = MappingProxyType(
-    {"reply": _reply, "http": _http, "python": _python, "sql": _sql, "agent": _agent}
+    {
+        "reply": _reply,
+        "http": _http,
+        "python": _python,
+        "sql": _sql,
+        "agent": _agent,
+        "chatwoot": _chatwoot,
+    }
 )
 """By the kind of the handler."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -28,8 +28,12 @@ from waemitter.jobs.store import JobStore
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Service
 
+if TYPE_CHECKING:
+    from waemitter.daemon.chatwoot import Desk
+
 ANALYTICS_TIME: Final = 600.0
 """Seconds that refresh-analytics may take."""
+CHATWOOT: Final = "chatwoot"
 TURN_STAGES: Final = ("route", "handler", "commit")
 
 
@@ -40,11 +44,13 @@ class Jobs:
         inbox: Inbox,
         turns: Turns,
         media: InboundMedia | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self._shared = shared
         self._inbox = inbox
         self._turns = turns
         self._media = media
+        self._desk = desk
         self._cleanup = CleanupStore(shared.pool)
         self._alerts = Alerts(shared)
         self._scheduler = Scheduler(
@@ -82,9 +88,14 @@ class Jobs:
             Job(names.CLEANUP_STUCK, "5m", self._stuck),
             Job(names.REFRESH_ANALYTICS, "1h", self._analytics),
             Job(names.RETENTION, nightly, self._retention().run),
+            *self._reconciling(),
         )
         notifier = self._alerts.notifier(tuple(job.name for job in jobs))
         return (*jobs, Job(names.ALERTS, interval(settings.alerts.interval), notifier.run))
+
+    def _reconciling(self) -> tuple[Job, ...]:
+        desk = self._desk
+        return () if desk is None else (Job(names.CHATWOOT_RECONCILER, "5m", desk.reconcile),)
 
     def _letters(self) -> DeadLetters:
         dlq = self._shared.settings.dlq
@@ -102,7 +113,12 @@ class Jobs:
         """By the stage in which it failed: who does it again."""
 
         async def split(letter: DueLetter) -> None:
-            await self._inbox.redo(source=letter.source, payload=letter.payload)
+            if letter.source != CHATWOOT:
+                await self._inbox.redo(source=letter.source, payload=letter.payload)
+            elif self._desk is not None:
+                await self._desk.redo(payload=letter.payload)
+            else:
+                raise UsageError("no Chatwoot is configured here")
 
         async def turn(letter: DueLetter) -> None:
             await self._turns.worker.redo(orjson.loads(letter.payload)["turn_id"])

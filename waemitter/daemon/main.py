@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from prometheus_client import CollectorRegistry
@@ -24,6 +24,7 @@ from waemitter.db import schema
 from waemitter.db.pool import Pool, connect_listener, open_pool
 from waemitter.db.snapshots import SnapshotWatch
 from waemitter.errors import DatabaseUnreachable, WaemitterError
+from waemitter.inbox.gathering.gatherer import Gatherer
 from waemitter.inbox.media.fetcher import AT_ONCE
 from waemitter.observe import logging
 from waemitter.observe.events import Events
@@ -37,6 +38,9 @@ from waemitter.runtime.supervise import Service, Stop, causes_of, place_of, supe
 from waemitter.settings import Settings
 from waemitter.turns.turn import Handler
 from waemitter.whatsapp.client import open_session
+
+if TYPE_CHECKING:
+    from waemitter.daemon.chatwoot import Desk
 
 DRAINED: Final = 0
 CRASHED: Final = 1
@@ -105,6 +109,14 @@ def _doorbell(settings: Settings, events: Events) -> Doorbell:
     )
 
 
+def _desk(shared: Shared, gatherer: Gatherer) -> Desk | None:
+    if not shared.settings.desks:
+        return None
+    from waemitter.daemon.chatwoot import Desk  # noqa: PLC0415 for those who have a Chatwoot
+
+    return Desk(shared, gatherer)
+
+
 class _Daemon:
     def __init__(self, shared: Shared, started: float, *, apply_schema: bool) -> None:
         self._manager = ServiceManager.from_environment(os.environ)
@@ -113,7 +125,8 @@ class _Daemon:
         media = inbound_media(shared)
         self._turns = Turns(shared, files=None if media is None else media.files)
         self._inbox = Inbox(shared, self._turns.gatherer, media)
-        self._jobs = Jobs(shared, self._inbox, self._turns, media)
+        self._desk = _desk(shared, self._turns.gatherer)
+        self._jobs = Jobs(shared, self._inbox, self._turns, media, self._desk)
         self._event_stream = EventStream(shared)
         self._receiver = Receiver(
             shared,
@@ -190,6 +203,7 @@ class _Daemon:
             ).run,
             **self._senders.services(),
             **self._inbox.services(),
+            **({} if self._desk is None else self._desk.services()),
             **self._jobs.services(),
             **self._turns.services(),
             **self._event_stream.services(),
@@ -203,8 +217,8 @@ class _Daemon:
         shared = self._shared
         rows = {
             status: sum(
-                shared.metrics.outbox_messages.labels(channel.name, status).value
-                for channel in shared.settings.channels
+                shared.metrics.outbox_messages.labels(channel, status).value
+                for channel in shared.settings.channel_names
             )
             for status in ("queued", "sending")
         }

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from waemitter.daemon.shared import OUTBOX, Shared, jitter, secret
+from waemitter.outbox.carriers.carrier import Carrier
+from waemitter.outbox.carriers.whatsapp import WhatsAppCarrier
+from waemitter.outbox.channels.probe import Client as Probed
 from waemitter.outbox.channels.probe import Probe
 from waemitter.outbox.channels.store import ChannelStore
 from waemitter.outbox.channels.tokens import Tokens
@@ -18,8 +22,11 @@ from waemitter.outbox.sender import Sender
 from waemitter.outbox.store import OutboxStore
 from waemitter.runtime.gears import Gears
 from waemitter.runtime.supervise import Service, Stop
-from waemitter.settings import ChannelSettings
+from waemitter.settings import ChannelSettings, ChatwootChannel
 from waemitter.whatsapp.client import GraphClient
+
+if TYPE_CHECKING:
+    from waemitter.outbox.carriers.chatwoot.carrier import ChatwootCarrier
 
 
 class Senders:
@@ -37,7 +44,12 @@ class Senders:
         self._clients: Mapping[str, GraphClient] = {
             channel.name: graph_client(shared, channel) for channel in shared.settings.channels
         }
-        self._at_work = len(self._clients)
+        self._desks = _desks(shared, self._clients)
+        self._carriers: Mapping[str, Carrier] = {
+            **{name: WhatsAppCarrier(client) for name, client in self._clients.items()},
+            **self._desks,
+        }
+        self._at_work = len(self._carriers)
 
     async def prepare(self) -> None:
         """Make the channels' rows agree with the settings."""
@@ -52,10 +64,23 @@ class Senders:
             if await self._channels.introduce(channel.name, token_hash=channel.token_hash):
                 self._shared.events.channel_resumed(channel=channel.name)
             await self._permissions.set_window(channel.name, WindowPolicy(channel.window_policy))
+        for desk in self._shared.settings.desks:
+            await self._outbox.ensure_channel(
+                desk.name,
+                kind="chatwoot",
+                phone_number_id=None,
+                messages_per_second=desk.messages_per_second,
+                pair_seconds=0,
+                pair_burst=None,
+            )
+            token_hash = self._shared.settings.chatwoot.token_hash
+            if await self._channels.introduce(desk.name, token_hash=token_hash):
+                self._shared.events.channel_resumed(channel=desk.name)
 
     def services(self) -> dict[str, Service]:
         shared = self._shared
-        probe = Probe(self._channels, self._clients, events=shared.events, jitter=jitter)
+        probed: dict[str, Probed] = {**self._clients, **self._desks}
+        probe = Probe(self._channels, probed, events=shared.events, jitter=jitter)
         tokens = Tokens(
             self._channels,
             {
@@ -75,11 +100,15 @@ class Senders:
             clock=time.monotonic,
             jitter=jitter,
         )
+        channels: list[ChannelSettings | ChatwootChannel] = [
+            *shared.settings.channels,
+            *shared.settings.desks,
+        ]
         return {
             "gears": self._gears.run,
             **{
                 f"sender {channel.name}": self._until_drained(self._sender(channel).run)
-                for channel in shared.settings.channels
+                for channel in channels
             },
             "probe": probe.run,
             "tokens": tokens.run,
@@ -95,14 +124,14 @@ class Senders:
 
         return run
 
-    def _sender(self, channel: ChannelSettings) -> Sender:
+    def _sender(self, channel: ChannelSettings | ChatwootChannel) -> Sender:
         shared = self._shared
         return Sender(
             channel.name,
             store=self._outbox,
             channels=self._channels,
             permissions=self._permissions,
-            client=self._clients[channel.name],
+            carrier=self._carriers[channel.name],
             gears=self._gears,
             bell=shared.doorbell.bell(OUTBOX),
             events=shared.events,
@@ -110,6 +139,14 @@ class Senders:
             clock=time.monotonic,
             jitter=jitter,
         )
+
+
+def _desks(shared: Shared, numbers: Mapping[str, GraphClient]) -> Mapping[str, ChatwootCarrier]:
+    if not shared.settings.desks:
+        return {}
+    from waemitter.daemon.chatwoot import chatwoot_carriers  # noqa: PLC0415 for those who have a Chatwoot
+
+    return chatwoot_carriers(shared, numbers)
 
 
 def graph_client(shared: Shared, channel: ChannelSettings) -> GraphClient:

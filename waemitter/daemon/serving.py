@@ -29,6 +29,7 @@ from waemitter.web.api.assembly import outbox_api
 from waemitter.web.api.serving import Api
 from waemitter.web.app import Parts
 from waemitter.web.auth import Authenticator
+from waemitter.web.chatwoot import SOURCE, ChatwootReceiver
 from waemitter.web.dashboard.pulse import Pulse
 from waemitter.web.health import Component, Health
 from waemitter.web.site import Addresses, serve_site
@@ -63,7 +64,7 @@ class Receiver:
         shared.doorbell.watch(self.pulse.notified)
 
     async def run(self, stop: Stop) -> None:
-        events, channels = self._shared.events, self._shared.settings.channels
+        events, settings = self._shared.events, self._shared.settings
         async with asyncio.TaskGroup() as group:
             group.create_task(self._journal.run())
             async with self._serving() as addresses:
@@ -72,11 +73,11 @@ class Receiver:
                     address=addresses.main,
                     admin_address=addresses.admin,
                     version=__version__,
-                    channels=[channel.name for channel in channels],
+                    channels=settings.channel_names,
                     agents={
-                        agent.name: [tool.name for tool in agent.tools]
-                        for agent in self._shared.settings.agents
+                        agent.name: [tool.name for tool in agent.tools] for agent in settings.agents
                     },
+                    sources=[SOURCE] if settings.desks else [],
                 )
                 if self._journal.held:
                     self._ready()  # to take webhooks: whoever waits for more would stop us
@@ -120,6 +121,7 @@ class Receiver:
             api=self._api(auth),
             events=shared.events,
             dashboard=dashboard(shared, auth=auth, pulse=self.pulse, knock=self._knock),
+            chatwoot=self._chatwoot(auth),
         )
         return serve_site(
             parts,
@@ -135,6 +137,20 @@ class Receiver:
         if not secrets or self._address is None:
             return None
         return await knock(self._shared.session, self._address, secrets[0])
+
+    def _chatwoot(self, auth: Authenticator) -> ChatwootReceiver | None:
+        settings = self._shared.settings
+        if not settings.desks:
+            return None
+        return ChatwootReceiver(
+            secrets=[each.get_secret_value() for each in settings.chatwoot.webhook_secrets],
+            path_secret=secret(settings.chatwoot.webhook_path),
+            signatures=settings.chatwoot.signatures,
+            auth=auth,
+            journal=self._journal,
+            events=self._shared.events,
+            wall=time.time,
+        )
 
     def _auth(self) -> Authenticator:
         http = self._shared.settings.http

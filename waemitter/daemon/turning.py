@@ -13,9 +13,10 @@ from waemitter.inbox.optouts import OptOutWords
 from waemitter.runtime.due_loop import DueLoop, Fixed
 from waemitter.runtime.supervise import Service
 from waemitter.turns.courtesy import Typing
+from waemitter.turns.policy import Files, Policy
 from waemitter.turns.routing import RoutedWindows
 from waemitter.turns.store import TurnStore
-from waemitter.turns.worker import Files, Policy, Worker
+from waemitter.turns.worker import Worker
 
 BATCH: Final = 32
 """Turns in one claim."""
@@ -60,6 +61,8 @@ class Turns:
                 session_ttl=settings.sessions.ttl,
                 takeover=settings.inbox.takeover,
                 enhanced=settings.turns.flag,
+                desks=bool(settings.desks),
+                default_desk=settings.chatwoot.desk,
             ),
             clock=time.monotonic,
             jitter=jitter,

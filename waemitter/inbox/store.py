@@ -115,14 +115,18 @@ class InboxStore:
     CLAIM: Final = """
         with due as (
           select id from waemitter.webhook_logs where available_at is not null and available_at <= clock_timestamp()
+            and (source = 'chatwoot') = $3
           order by available_at, id limit $1 for no key update skip locked)
         update waemitter.webhook_logs l set available_at = clock_timestamp() + $2, attempts = l.attempts + 1
         from due where l.id = due.id returning l.id, l.source, l.body, l.attempts
     """
 
-    async def claim(self, limit: int, *, lease: datetime.timedelta) -> list[Webhook]:
+    async def claim(
+        self, limit: int, *, lease: datetime.timedelta, of_chatwoot: bool = False
+    ) -> list[Webhook]:
+        """Lease webhooks that are due: Chatwoot's, or the others."""
         with outages():
-            records = await self._pool.fetch(self.CLAIM, limit, lease)
+            records = await self._pool.fetch(self.CLAIM, limit, lease, of_chatwoot)
         return [Webhook(*record) for record in sorted(records, key=itemgetter(0))]
 
     RENEW: Final = """
@@ -139,13 +143,13 @@ class InboxStore:
 
     NEXT_DUE: Final = """
         select extract(epoch from min(available_at) - clock_timestamp())::float8 from waemitter.webhook_logs
-        where available_at is not null
+        where available_at is not null and (source = 'chatwoot') = $1
     """
 
-    async def next_due(self) -> float | None:
+    async def next_due(self, *, of_chatwoot: bool = False) -> float | None:
         """Seconds until a webhook is to be worked on; None when none waits."""
         with outages():
-            seconds: float | None = await self._pool.fetchval(self.NEXT_DUE)
+            seconds: float | None = await self._pool.fetchval(self.NEXT_DUE, of_chatwoot)
         return seconds
 
     GIVE_BACK: Final = """

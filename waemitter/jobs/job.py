@@ -18,6 +18,7 @@ CLEANUP_STUCK: Final = "cleanup-stuck-conversations"
 REFRESH_ANALYTICS: Final = "refresh-analytics"
 RETENTION: Final = "retention"
 ALERTS: Final = "alerts"
+CHATWOOT_RECONCILER: Final = "chatwoot-reconciler"
 
 
 @dataclass(frozen=True, slots=True)

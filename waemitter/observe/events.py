@@ -18,6 +18,7 @@ from waemitter.observe.agent_events import AgentEvents
 from waemitter.observe.alert_events import AlertEvents
 from waemitter.observe.circuit_events import CircuitEvents
 from waemitter.observe.database_events import DatabaseEvents
+from waemitter.observe.desk_events import DeskEvents
 from waemitter.observe.event_events import EventEvents
 from waemitter.observe.field_events import FieldEvents
 from waemitter.observe.job_events import JobEvents
@@ -90,6 +91,7 @@ class Events(
     EventEvents,
     AlertEvents,
     DatabaseEvents,
+    DeskEvents,
 ):
     """The only caller of the log and of the metrics. Durations are in seconds."""
 
@@ -105,13 +107,19 @@ class Events(
         channels: Sequence[str],
         admin_address: str | None = None,
         agents: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        sources: Sequence[str] = (),
     ) -> None:
-        """`admin_address`: where everything but webhooks and liveness is served, if apart; `agents`: each with its tools."""
+        """`admin_address`: where everything but webhooks and liveness is served, if apart.
+
+        `agents`: each with its tools; `sources` of webhooks, beside WhatsApp.
+        """
         self._metrics.build_info.labels(version, platform.python_version()).set(1)
         for channel in channels:
             self._metrics.for_channel(channel)
         for agent, tools in agents.items():
             self._metrics.for_agent(agent, tools)
+        for source in sources:
+            self._metrics.for_source(_source(source))
         self._log.info(
             "DAEMON_STARTED",
             address=address,

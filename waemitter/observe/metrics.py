@@ -56,14 +56,24 @@ FLUSH_REASONS: Final = ("time", "age", "size", "at_once", "trigger", OTHER)
 UNROUTED: Final = "none"
 """The route of what nobody answers."""
 TURN_OUTCOMES: Final = (
-    *("answered", "silent", "human", "superseded", "retry", "failed", "lost", "rate_limited"),
+    *(
+        "answered",
+        "forwarded",
+        "silent",
+        "human",
+        "superseded",
+        "retry",
+        "failed",
+        "lost",
+        "rate_limited",
+    ),
     OTHER,
 )
 MEDIA_OUTCOMES: Final = ("stored", "retry", "failed")
 WEBHOOK_RESULTS: Final = ("verified", "accepted", *REJECTIONS, OTHER)
 JOBS: Final = (
     *("dlq-processor", "buffer-processor", "session-cleanup", "cleanup-stuck-conversations"),
-    *("refresh-analytics", "retention", "alerts", OTHER),
+    *("refresh-analytics", "retention", "alerts", "chatwoot-reconciler", OTHER),
 )
 DELIVERY_OUTCOMES: Final = ("delivered", "failed", "refused", "hopeless", "gone")
 JOB_OUTCOMES: Final = ("succeeded", "failed", "cut_short")
@@ -270,11 +280,7 @@ class Metrics:
         return family
 
     def _initialise(self) -> None:
-        for source in SOURCES[:1]:
-            for result in WEBHOOK_RESULTS[:-1]:
-                self.webhook_requests.labels(source, result)
-            for kind in EVENT_KINDS[:-1]:
-                self.webhook_events.labels(source, kind)
+        self.for_source(SOURCES[0])
         for outcome in MEDIA_OUTCOMES:
             self.inbound_media.labels(outcome)
         for status in STATUSES:
@@ -294,6 +300,13 @@ class Metrics:
         for reason in FLUSH_REASONS[:-1]:
             self.buffer_flushes.labels(reason)
         self.for_route(UNROUTED)
+
+    def for_source(self, name: str) -> None:
+        """Bring every series of a source of webhooks into being at zero."""
+        for result in WEBHOOK_RESULTS[:-1]:
+            self.webhook_requests.labels(name, result)
+        for kind in EVENT_KINDS[:-1]:
+            self.webhook_events.labels(name, kind)
 
     def for_route(self, name: str) -> None:
         """Bring every series of a route into being at zero."""

@@ -1,8 +1,8 @@
 """One channel's way out: claim, render, POST, decide, settle.
 
     DueLoop ── claim ──▶ claim_messages()          rows with their send slots, leased
-       └────── work ───▶ render ▶ GraphClient.send ▶ classify ▶ decide ▶ Settler
-                                                        └──────▶ consequence ▶ pause, hold a template, suppress
+       └────── work ───▶ Carrier.render ▶ Carrier.send ▶ decide ▶ Settler
+                                             └──────▶ consequence ▶ pause, hold a template, suppress
 
 A channel has its own loop, so that a limited, paused or failing one never holds up another.
 """
@@ -11,15 +11,16 @@ import asyncio
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import orjson
 
 from waemitter.errors import DatabaseUnreachable, PayloadError
 from waemitter.observe.events import Events
 from waemitter.outbox.bucket import FlightWindow, ServerClock, missed
+from waemitter.outbox.carriers.carrier import Carrier
 from waemitter.outbox.channels.store import ChannelStore, Template
-from waemitter.outbox.message import Attempt, Echo
+from waemitter.outbox.message import Attempt
 from waemitter.outbox.permissions.store import PermissionStore
 from waemitter.outbox.permissions.window import REFUSAL, WindowPolicy, sort
 from waemitter.outbox.retry import Decision, Outcome, Patience, Pause, consequence, decide
@@ -29,9 +30,7 @@ from waemitter.runtime.doorbell import Bell
 from waemitter.runtime.due_loop import Claim, DueLoop
 from waemitter.runtime.gears import Gears
 from waemitter.runtime.supervise import Stop
-from waemitter.whatsapp.errors import Refused, classify
-from waemitter.whatsapp.replies import NoAnswer, Reply
-from waemitter.whatsapp.requests import render
+from waemitter.whatsapp.errors import Refused
 
 HORIZON: Final = 0.2  # seconds of send slots in one claim
 RESERVE: Final = 0.3  # seconds of work that may be leased ahead without a limit: a claim takes that long beside busy neighbours
@@ -39,10 +38,6 @@ KEPT_STILL: Final = (
     60.0  # seconds at the most for which a pause holds here alone, when it could not be written
 )
 MARGIN: Final = 0.5  # seconds between the end of the last possible request and the end of its lease
-
-
-class Client(Protocol):
-    async def send(self, body: bytes) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ class Sender:
         store: OutboxStore,
         channels: ChannelStore,
         permissions: PermissionStore,
-        client: Client,
+        carrier: Carrier,
         gears: Gears,
         bell: Bell,
         events: Events,
@@ -89,7 +84,7 @@ class Sender:
         self._store = store
         self._channels = channels
         self._permissions = permissions
-        self._client = client
+        self._carrier = carrier
         self._gears = gears
         self._bell = bell
         self._events = events
@@ -197,7 +192,11 @@ class Sender:
         late = row.slot is not None and missed(row.slot, now=now)
         if late or now > row.start_by or now < self._paused_until:
             return self._give_back(attempt)
-        decision = await self._send(attempt, now)
+        try:
+            decision = await self._send(attempt, now)
+        except DatabaseUnreachable as error:  # before anything left
+            self._events.database_lost(error=str(error))
+            return self._give_back(attempt)
         self._settler.settle(Settlement(attempt.id, attempt.token, decision))
         return None
 
@@ -213,12 +212,7 @@ class Sender:
 
     async def _send(self, attempt: Attempt, started: float) -> Decision:
         try:
-            body = render(
-                recipient=attempt.recipient,
-                message_type=attempt.message_type,
-                payload=attempt.payload,
-                echo=Echo(attempt.id, attempt.token, attempt.correlation_id).text(),
-            )
+            body = self._carrier.render(attempt)
         except PayloadError as error:
             self._tell_failure(attempt, error_class="PAYLOAD", code=None, reason=str(error))
             return Decision(Outcome.FAILED, reason=str(error), error_class="PAYLOAD")
@@ -226,11 +220,10 @@ class Sender:
         if not self._sending.enabled:
             self._tell_sent(attempt, took=0.0, pickup=pickup, dry_run=True)
             return Decision(Outcome.DRY_RUN)
-        reply = await self._client.send(body)
+        answer, answered = await self._carrier.send(attempt, body)
         now = self._clock()
-        if not isinstance(reply, NoAnswer):
+        if answered:
             self._window.answered(now - started, now=now)
-        answer = classify(reply)
         decision = decide(
             answer,
             attempt=attempt.number,

@@ -208,14 +208,14 @@ class OutboxStore:
 
     ENSURE_CHANNEL: Final = """
         insert into waemitter.channels (name, kind, phone_number_id, messages_per_second, pair_seconds, pair_burst, limit_is_set)
-        values ($1, 'whatsapp', $2, coalesce($3::float8, 80), coalesce($4::float8, 6), coalesce($5::integer, 45), $3 is not null)
+        values ($1, $6, $2, coalesce($3::float8, 80), coalesce($4::float8, 6), coalesce($5::integer, 45), $3 is not null)
         on conflict (name) do update
-        set phone_number_id = excluded.phone_number_id,
+        set kind = excluded.kind, phone_number_id = excluded.phone_number_id,
             messages_per_second = coalesce($3, channels.messages_per_second),
             pair_seconds = coalesce($4, channels.pair_seconds),
             pair_burst = coalesce($5, channels.pair_burst),
             limit_is_set = excluded.limit_is_set
-        where channels.phone_number_id is distinct from excluded.phone_number_id
+        where channels.phone_number_id is distinct from excluded.phone_number_id or channels.kind <> excluded.kind
            or channels.limit_is_set <> excluded.limit_is_set
            or channels.messages_per_second <> $3 or channels.pair_seconds <> $4 or channels.pair_burst <> $5
     """
@@ -228,11 +228,12 @@ class OutboxStore:
         messages_per_second: float | None,
         pair_seconds: float | None,
         pair_burst: int | None,
+        kind: str = "whatsapp",
     ) -> None:
         """Make the channel's row agree with the settings; a limit of None leaves the row's own."""
         limits = (messages_per_second, pair_seconds, pair_burst)
         with outages():
-            await self._pool.execute(self.ENSURE_CHANNEL, name, phone_number_id, *limits)
+            await self._pool.execute(self.ENSURE_CHANNEL, name, phone_number_id, *limits, kind)
 
     RESERVE_INBOUND: Final = "select waemitter.reserve_inbound(channel => $1, per_second => $2)"
 

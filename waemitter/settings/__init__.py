@@ -8,7 +8,7 @@ from waemitter.settings.findings import InvalidSettings
 from waemitter.settings.loading import Loaded, load
 from waemitter.settings.model import Settings
 from waemitter.settings.routes import Answering, RouteSettings
-from waemitter.settings.sending import ChannelSettings
+from waemitter.settings.sending import ChannelSettings, ChatwootChannel
 from waemitter.settings.subscribing import EventSettings, EventTable
 from waemitter.settings.values import ApiKey, Dsn
 
@@ -18,6 +18,7 @@ __all__ = [
     "Answering",
     "ApiKey",
     "ChannelSettings",
+    "ChatwootChannel",
     "Dsn",
     "Entry",
     "EventSettings",

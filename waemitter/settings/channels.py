@@ -15,7 +15,12 @@ from waemitter.settings.catalogue import BY_NAME, CHANNEL_ENTRIES, did_you_mean
 from waemitter.settings.complaints import complaint, rule
 from waemitter.settings.findings import Findings, Found
 from waemitter.settings.model import Settings
-from waemitter.settings.sending import ChannelSettings, ChannelTable
+from waemitter.settings.sending import (
+    CHATWOOT_RATE,
+    ChannelSettings,
+    ChannelTable,
+    ChatwootChannel,
+)
 from waemitter.settings.values import Secret, Secrets, Token
 
 # Where a channel takes from what its table leaves out.
@@ -51,19 +56,33 @@ class ChannelTables:
     tables: Sequence[Mapping[str, Any]]
     environ: Mapping[str, str]
 
-    def resolve(self, settings: Settings, findings: Findings) -> tuple[ChannelSettings, ...]:
-        """Complete every table from the settings of all channels; what is wrong is a finding."""
-        channels = [
-            channel
-            for index, table in enumerate(self.tables)
-            if (
-                channel := self._channel(
-                    f"{self.file}: channels[{index}]", table, settings, findings
-                )
-            )
-        ]
+    def resolve(
+        self, settings: Settings, findings: Findings
+    ) -> tuple[tuple[ChannelSettings, ...], tuple[ChatwootChannel, ...]]:
+        """Complete every table from the settings of all channels, numbers and inboxes; what is wrong is a finding."""
+        channels: list[ChannelSettings] = []
+        desks: list[ChatwootChannel] = []
+        for index, raw in enumerate(self.tables):
+            where = f"{self.file}: channels[{index}]"
+            table = self._read(where, raw, findings)
+            if table is None:
+                continue
+            if table.kind == "chatwoot":
+                desks.append(_desk(where, table, settings, findings))
+            else:
+                channels.append(self._channel(where, table, settings, findings))
+        self._compare(channels, desks, findings)
+        return tuple(channels) or (default_channel(settings),), tuple(desks)
+
+    def _compare(
+        self,
+        channels: Sequence[ChannelSettings],
+        desks: Sequence[ChatwootChannel],
+        findings: Findings,
+    ) -> None:
         for what, values in (
-            ("name", [channel.name for channel in channels]),
+            ("name", [*(each.name for each in channels), *(each.name for each in desks)]),
+            ("inbox_id", [each.inbox_id for each in desks]),
             ("phone_number_id", [channel.phone_number_id for channel in channels]),
         ):
             findings.problems += [
@@ -71,24 +90,29 @@ class ChannelTables:
                 for value, count in Counter(values).items()
                 if value is not None and count > 1
             ]
-        return tuple(channels)
 
-    def _channel(
-        self, where: str, raw: Mapping[str, Any], settings: Settings, findings: Findings
-    ) -> ChannelSettings | None:
+    def _read(self, where: str, raw: Mapping[str, Any], findings: Findings) -> ChannelTable | None:
         findings.problems += [
             f"{where} has no key '{key}'{did_you_mean(key, _KEYS)}"
             for key in raw
             if key not in _KEYS
         ]
         try:
-            table = ChannelTable.model_validate({key: raw[key] for key in raw if key in _KEYS})
+            return ChannelTable.model_validate({key: raw[key] for key in raw if key in _KEYS})
         except ValidationError as error:
             for details in error.errors(include_url=False):
                 key = str(details["loc"][0])
                 found = Found(raw[key], f"{where}.{key}", str(self.file), shown=raw[key])
                 findings.problems.append(complaint(details, found, secret=False))
             return None
+
+    def _channel(
+        self, where: str, table: ChannelTable, settings: Settings, findings: Findings
+    ) -> ChannelSettings:
+        if table.inbox_id is not None:
+            findings.problems.append(
+                f'{where}.inbox_id is nothing for a number: say kind = "chatwoot"'
+            )
         own = table.model_dump(include=set(FALLBACKS), exclude_none=True)
         own |= self._secret(f"{where}.access_token", table, "access_token", findings)
         own |= self._secret(f"{where}.app_secret", table, "app_secrets", findings)
@@ -123,6 +147,33 @@ class ChannelTables:
             return {}
 
 
+def _desk(
+    where: str, table: ChannelTable, settings: Settings, findings: Findings
+) -> ChatwootChannel:
+    known = {"name", "kind", "inbox_id", "messages_per_second"}
+    findings.problems += [
+        f"{where}.{key} is nothing for a Chatwoot inbox"
+        for key in sorted(table.model_fields_set - known)
+    ]
+    if settings.chatwoot.base_url is None:
+        findings.problems.append(f"{where} is a Chatwoot inbox: set CHATWOOT_BASE_URL")
+    rate = table.messages_per_second
+    return ChatwootChannel(
+        name=table.name,
+        inbox_id=table.inbox_id,
+        messages_per_second=CHATWOOT_RATE if rate is None else rate,
+    )
+
+
+def default_desks(settings: Settings) -> tuple[ChatwootChannel, ...]:
+    """Make the channel `chatwoot` of the CHATWOOT_* settings, if they name one."""
+    chatwoot = settings.chatwoot
+    if chatwoot.base_url is None:
+        return ()
+    inbox_id, rate = chatwoot.inbox_id, CHATWOOT_RATE
+    return (ChatwootChannel(name="chatwoot", inbox_id=inbox_id, messages_per_second=rate),)
+
+
 def default_channel(settings: Settings) -> ChannelSettings:
     """Make the channel `default` of the WHATSAPP_* settings, whether they are complete or not."""
     return _completed("default", {}, settings)
@@ -154,6 +205,8 @@ def channel_origins(
     found: dict[str, str] = {}
     by_name = {str(table.get("name", "default")): table for table in tables.tables}
     for channel in channels:
+        if channel.name not in by_name:
+            continue  # no table is of a number: it is of the settings
         written = {key.removesuffix("_env").removesuffix("_file") for key in by_name[channel.name]}
         written |= {"app_secrets"} if "app_secret" in written else set()
         for key, fallback in FALLBACKS.items():

@@ -70,9 +70,13 @@ def missing_to_run(settings: Settings) -> tuple[str, ...]:
     missing: list[str] = []
     if not settings.database.configured:
         missing.append("DATABASE_URL is not set, nor are libpq's PGHOST, PGDATABASE or PGSERVICE")
+    missing += _missing_for_chatwoot(settings)
     if settings.outbox.send_enabled:
         for channel in settings.channels:
             where = f"channel '{channel.name}'"
+            unset = channel.access_token is None and channel.phone_number_id is None
+            if unset and settings.desks and channel.name == "default":
+                continue  # Chatwoot has the number
             if channel.access_token is None:
                 missing.append(
                     f"{where} has no access token: set {channel.access_token_env}{_OR_DRY}"
@@ -80,3 +84,30 @@ def missing_to_run(settings: Settings) -> tuple[str, ...]:
             if channel.phone_number_id is None:
                 missing.append(f"{where} has no number: set WHATSAPP_PHONE_NUMBER_ID{_OR_DRY}")
     return tuple(missing)
+
+
+def _missing_for_chatwoot(settings: Settings) -> Iterator[str]:
+    chatwoot = settings.chatwoot
+    asked = {
+        route.name: each.options.desk
+        for route in settings.routes
+        for each in route.answering
+        if each.handler == "chatwoot"
+    }
+    if chatwoot.base_url is None:
+        for route in asked:
+            yield f"route '{route}' is answered in Chatwoot: set CHATWOOT_BASE_URL"
+        return
+    if chatwoot.account_id is None:
+        yield "CHATWOOT_BASE_URL is set, and CHATWOOT_ACCOUNT_ID is not"
+    if chatwoot.api_token is None and settings.outbox.send_enabled:
+        yield f"CHATWOOT_BASE_URL is set, and CHATWOOT_API_TOKEN is not{_OR_DRY}"
+    names = [each.name for each in settings.desks]
+    there = f"the channels of kind chatwoot are {', '.join(names)}"
+    if chatwoot.desk is not None and chatwoot.desk not in names:
+        yield f"chatwoot.desk is {chatwoot.desk!r}: {there}"
+    for route, desk in asked.items():
+        if desk is None and len(names) > 1:
+            yield f"route '{route}' names no desk: {there}"
+        elif desk is not None and desk not in names:
+            yield f"route '{route}': its desk is {desk!r}, and {there}"

@@ -13,7 +13,12 @@ from pydantic import ValidationError
 from waemitter.settings.agents import AgentTables
 from waemitter.settings.answering import AgentSettings
 from waemitter.settings.catalogue import BY_NAME, ENTRIES, did_you_mean
-from waemitter.settings.channels import ChannelTables, channel_origins, default_channel
+from waemitter.settings.channels import (
+    ChannelTables,
+    channel_origins,
+    default_channel,
+    default_desks,
+)
 from waemitter.settings.complaints import complaint
 from waemitter.settings.consistency import contradictions
 from waemitter.settings.environment import read_environment
@@ -66,11 +71,11 @@ def load(
     origins = _origins(findings)
     if file is not None and collections.get("channels"):
         tables = ChannelTables(file, collections["channels"], environ)
-        channels = tables.resolve(settings, findings)
+        channels, desks = tables.resolve(settings, findings)
         if not findings.problems:
             origins |= channel_origins(channels, tables, origins)
     else:
-        channels = (default_channel(settings),)
+        channels, desks = (default_channel(settings),), ()
     agents: tuple[AgentSettings, ...] = ()
     if file is not None and collections.get("agents"):
         agents = AgentTables(file, collections["agents"], environ).resolve(settings, findings)
@@ -86,6 +91,7 @@ def load(
     settings = settings.model_copy(
         update={
             "channels": channels,
+            "desks": desks or default_desks(settings),
             "folder": file.parent.resolve() if file is not None else Path.cwd(),
             "routes": routes,
             "agents": agents,

@@ -38,6 +38,7 @@ from waemitter.settings.routes import RouteSettings
 from waemitter.settings.sending import (
     ChannelLimits,
     ChannelSettings,
+    ChatwootChannel,
     DatabaseSettings,
     OutboxSettings,
     WhatsAppSettings,
@@ -76,7 +77,7 @@ class Settings(Group):
     openai: OpenAISettings = group(OpenAISettings, "The model behind agents.")
     sessions: SessionsSettings = group(SessionsSettings, "Whom a contact talks to.")
     dlq: DlqSettings = group(DlqSettings, "The dead letters' own retries.")
-    chatwoot: ChatwootSettings = group(ChatwootSettings, "Where people answer.", later=True)
+    chatwoot: ChatwootSettings = group(ChatwootSettings, "Where people answer.")
     retention: RetentionSettings = group(RetentionSettings, "How long rows are kept.")
     slo: SloSettings = group(SloSettings, "What is promised, and measured.")
     alerts: AlertsSettings = group(AlertsSettings, "When somebody is told.")
@@ -96,8 +97,17 @@ class Settings(Group):
             takeover=timedelta(seconds=self.inbox.takeover),
         )
 
+    @property
+    def channel_names(self) -> list[str]:
+        """Of numbers and inboxes."""
+        numbers = [channel.name for channel in self.channels]
+        return [*numbers, *(desk.name for desk in self.desks)]
+
     channels: tuple[ChannelSettings, ...] = Field(
         default=(), description="The numbers to send from; `load` finds at least one."
+    )
+    desks: tuple[ChatwootChannel, ...] = Field(
+        default=(), description="The Chatwoot inboxes; none without `chatwoot.base_url`."
     )
     folder: Path = Field(default=Path(), description="Where waemitter.toml is; found, never set.")
     routes: tuple[RouteSettings, ...] = Field(default=(), repr=False, description="`[[routes]]`.")

@@ -11,8 +11,9 @@ from waemitter.inbox.optout_words import LANGUAGES
 from waemitter.inbox.windows import Window
 from waemitter.settings.durations import Duration, Durations, split_list
 from waemitter.settings.metadata import Group, Kind, setting
-from waemitter.settings.values import Secret, Token, Url, lowered
+from waemitter.settings.values import Secret, Secrets, Token, Url, fingerprint, lowered
 
+Signatures = Annotated[Literal["require", "if-present", "off"], BeforeValidator(lowered)]
 BufferMode = Annotated[Literal["fixed", "sliding", "off"], BeforeValidator(lowered)]
 
 
@@ -77,7 +78,8 @@ class InboxSettings(Group):
     )
     takeover: Duration = setting(
         4 * 3600.0,
-        "How long a conversation is a human's after a colleague wrote in it with the app on the phone.",
+        "How long a conversation is a human's after a colleague wrote in it with the app on the phone, or an agent in "
+        "Chatwoot, or a handler handed it over.",
         gt=0,
     )
     lock_lease: Duration = setting(
@@ -238,9 +240,40 @@ class ChatwootSettings(Group):
     account_id: int | None = setting(
         None, "The account's number.", environment="CHATWOOT_ACCOUNT_ID", ge=1
     )
-    webhook_secret: Secret | None = setting(
+    inbox_id: int | None = setting(
         None,
-        "What Chatwoot signs its webhooks with.",
+        "The inbox of the channel `chatwoot`, which there is when no `[[channels]]` table is of that kind; "
+        "without it every inbox of the account, and no conversation can be begun from here.",
+        ge=1,
+    )
+    webhook_secrets: Secrets = setting(
+        (),
+        "What Chatwoot signs its webhooks with; several, comma-separated: an API inbox has one of its own.",
         environment="CHATWOOT_WEBHOOK_SECRET",
         secret=True,
     )
+    webhook_path: Secret | None = setting(
+        None,
+        "For servers that do not sign (before 4.11.2): webhooks come to `/webhooks/chatwoot/<this>`.",
+        secret=True,
+    )
+    signatures: Signatures = setting(
+        "if-present",
+        "`require` takes signed webhooks alone; `if-present` also those that come by the secret path or with a key "
+        "of the scope `trigger`; `off` looks at no signature, for servers that sign with another key.",
+    )
+    assignment: bool = setting(
+        True,  # noqa: FBT003 - the first argument is the default, whatever its type
+        "Whoever is assigned to a conversation in Chatwoot has it: `false` when an automation assigns everybody.",
+    )
+    desk: str | None = setting(
+        None,
+        "The channel of kind `chatwoot` that gets what customers write while a person has their conversation, "
+        "when it is in no inbox yet; without it, only those that a route sent there.",
+        max_length=63,
+    )
+
+    @property
+    def token_hash(self) -> str | None:
+        """What tells a new token from the old one."""
+        return None if self.api_token is None else fingerprint(self.api_token)

@@ -112,6 +112,9 @@ class HandlerOptions(Group):
         None, "`python`: `package.module:function`; `sql`: `schema.function`, from jsonb to jsonb."
     )
     agent: str | None = setting(None, "`agent`: the name of its `[agents.<name>]`.")
+    desk: str | None = setting(
+        None, "`chatwoot`: the channel of its inbox; unless set, the only one of that kind."
+    )
 
 
 class VariantTable(HandlerOptions):

@@ -36,6 +36,7 @@ _OWNERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "function": ("python", "sql"),
         "timeout": _CALLED,
         "agent": ("agent",),
+        "desk": ("chatwoot",),
     }
 )
 _NEEDED: Final[Mapping[str, str]] = MappingProxyType(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
@@ -21,9 +20,11 @@ from waemitter.settings.values import (
     Secret,
     Secrets,
     Token,
+    fingerprint,
     lowered,
 )
 
+ChannelKind = Annotated[Literal["whatsapp", "chatwoot"], BeforeValidator(lowered)]
 EndedTemplates = Annotated[Literal["fail", "hold"], BeforeValidator(lowered)]
 UndeliveredPolicy = Annotated[Literal["fail", "defer"], BeforeValidator(lowered)]
 WindowWord = Annotated[Literal["send", "fail", "template"], BeforeValidator(lowered)]
@@ -145,7 +146,7 @@ class OutboxSettings(Group):
             postpone=self.undelivered_policy == "defer",
         )
 
-    def sending(self, channel: ChannelSettings) -> Sending:
+    def sending(self, channel: ChannelSettings | ChatwootChannel) -> Sending:
         """How that channel sends."""
         return Sending(
             enabled=self.send_enabled,
@@ -193,6 +194,11 @@ class ChannelTable(Group):
     name: str = setting(
         "default", "What rows of the outbox call the channel.", min_length=1, max_length=63
     )
+    kind: ChannelKind = setting(
+        "whatsapp",
+        "`whatsapp` is a number; `chatwoot` an inbox, of which only `inbox_id` and the limit are read.",
+    )
+    inbox_id: int | None = setting(None, "As `chatwoot.inbox_id`.", ge=1)
     phone_number_id: PhoneNumberId | None = setting(None, "As `whatsapp.phone_number_id`.")
     access_token_env: str | None = setting(None, "The variable that holds the token.")
     access_token_file: Path | None = setting(None, "The file that holds the token.")
@@ -231,6 +237,18 @@ class ChannelSettings(Group):
     @property
     def token_hash(self) -> str | None:
         """What tells a new token from the old one, and which channels share one."""
-        if self.access_token is None:
-            return None
-        return hashlib.sha256(self.access_token.get_secret_value().encode()).hexdigest()[:16]
+        return None if self.access_token is None else fingerprint(self.access_token)
+
+
+CHATWOOT_RATE: Final = 20.0
+"""Messages a second: Chatwoot's own limit is 3,000 requests a minute from one address."""
+
+
+class ChatwootChannel(Group):
+    """One inbox of Chatwoot, with everything resolved; `inbox_id` None: all that have no channel of their own."""
+
+    name: str
+    inbox_id: int | None
+    messages_per_second: float
+    unconfirmed_policy: UnconfirmedPolicy = "retry"
+    window_policy: WindowWord = "send"

@@ -15,7 +15,7 @@ from waemitter.db.pool import outages
 from waemitter.turns.routing import Flags
 from waemitter.turns.turn import Answer, Contact, Session
 
-Outcome: TypeAlias = Literal["answered", "silent", "human", "superseded", "lost"]
+Outcome: TypeAlias = Literal["answered", "forwarded", "silent", "human", "superseded", "lost"]
 
 
 class Hold(NamedTuple):
@@ -44,6 +44,15 @@ class Claimed:
     flushed_by: str
     late: float
     resume: Answer | None  # what the handler said when the commit failed
+
+
+class Terms(NamedTuple):
+    """By which turns end: how long sessions are good, how long a human has what is handed over, and who gets it."""
+
+    session_ttl: datetime.timedelta
+    takeover: datetime.timedelta
+    most_superseded: int
+    default_desk: str | None = None
 
 
 class Claims(NamedTuple):
@@ -87,7 +96,7 @@ class TurnStore:
     COMMIT: Final = """
         select waemitter.commit_turn(turn_id => $1, lock_id => $2, fence => $3, route => $4, replies => $5::text::jsonb,
           session => $6::text::jsonb, session_before => $7::text::jsonb, ttl => $8, handover => $9, takeover => $10,
-          discard => $11, most_superseded => $12)
+          discard => $11, most_superseded => $12, desk => $13, default_desk => $14, forwards => $15::text::jsonb)
     """
 
     async def commit(
@@ -97,12 +106,14 @@ class TurnStore:
         *,
         route: str,
         before: Session,
-        ttl: datetime.timedelta,
-        takeover: datetime.timedelta,
         discard: bool,
-        most_superseded: int,
+        terms: Terms,
+        forwards: Sequence[Mapping[str, Any]] = (),
     ) -> Outcome:
         """All that the turn leads to, or nothing of it. `before`: the session as it was claimed.
+
+        `forwards`: what the customer wrote, as rows for a Chatwoot channel: the answer's `desk`, or, when a person has the
+        conversation, the one in which it is, else the `default_desk`.
 
         Raises what the database says to replies that it cannot keep.
         """
@@ -115,11 +126,14 @@ class TurnStore:
                 _json([dict(message) for message in answer.messages]),
                 None if session is None else _json(_session(session)),
                 _json(_session(before)),
-                ttl,
+                terms.session_ttl,
                 answer.handover,
-                takeover,
+                terms.takeover,
                 discard,
-                most_superseded,
+                terms.most_superseded,
+                answer.desk,
+                terms.default_desk,
+                _json([dict(message) for message in forwards]),
             )
         return outcome
 
@@ -246,6 +260,7 @@ def _resumable(answer: Answer) -> str | None:
                 "messages": [dict(message) for message in answer.messages],
                 "session": None if answer.session is None else _session(answer.session),
                 "handover": answer.handover,
+                "desk": answer.desk,
             }
         )
     except TypeError:
@@ -259,6 +274,7 @@ def _resumed(document: Mapping[str, Any]) -> Answer:
         messages=document["messages"],
         session=None if session is None else Session(session["active_service"], session["context"]),
         handover=document["handover"],
+        desk=document.get("desk"),
     )
 
 

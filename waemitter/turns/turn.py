@@ -83,11 +83,13 @@ class Answer:
 
     `messages`: Cloud API objects, each `{"type": "text", "text": {…}}`, sent in this order through the outbox.
     `session`: what it becomes, None = as it was; one without an active_service has ended. `handover`: a human goes on from here.
+    `desk`: the Chatwoot channel whose people get what the customer wrote.
     """
 
     messages: Sequence[Mapping[str, Any]] = ()
     session: Session | None = None
     handover: bool = False
+    desk: str | None = None
 
 
 class HandlerFailed(WaemitterError):

@@ -12,13 +12,15 @@ import datetime
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from waemitter.errors import DatabaseUnreachable
 from waemitter.observe.events import Events
 from waemitter.runtime.due_loop import Claim
+from waemitter.turns.handlers.chatwoot import forwards
+from waemitter.turns.policy import Files, Policy
 from waemitter.turns.routing import Decision, Facts, Router
-from waemitter.turns.store import Claimed, Outcome, TurnStore
+from waemitter.turns.store import Claimed, Outcome, Terms, TurnStore
 from waemitter.turns.turn import Answer, HandlerFailed, Turn
 from waemitter.turns.words import joined
 
@@ -29,31 +31,6 @@ NOBODY: Final = "none"
 
 SAMPLE_EVERY: Final = 10.0  # seconds, between two counts of the buffers
 RENEWALS: Final = 3  # in one lease
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """Durations in seconds. `enhanced`: instead of the flag enhanced_processing, None = as the database says."""
-
-    lease: float = 120.0
-    timeout: float = 60.0
-    max_attempts: int = 3
-    retry_delays: Sequence[float] = (1.0, 5.0, 25.0)
-    letter_delay: float = 120.0
-    session_ttl: float = 86_400.0
-    takeover: float = 86_400.0
-    most_superseded: int = 2
-    enhanced: bool | None = None
-
-
-class Files(Protocol):
-    """Where the files of messages are."""
-
-    async def told(
-        self, channel: str, messages: Sequence[Mapping[str, Any]]
-    ) -> Sequence[Mapping[str, Any]]:
-        """Return the messages, with `media` beside those that have a file. Raises DatabaseUnreachable."""
-        ...
 
 
 class Courtesy(Protocol):
@@ -120,6 +97,12 @@ class Worker:
         self._jitter = jitter
         self._lease = datetime.timedelta(seconds=policy.lease)
         self._ttl = datetime.timedelta(seconds=policy.session_ttl)
+        self._terms = Terms(
+            self._ttl,
+            datetime.timedelta(seconds=policy.takeover),
+            policy.most_superseded,
+            policy.default_desk,
+        )
         self._sampled = -SAMPLE_EVERY
 
     async def claim(self, limit: int) -> Claim[Claimed]:
@@ -308,10 +291,9 @@ class Worker:
                 answer,
                 route=route,
                 before=claimed.session,
-                ttl=self._ttl,
-                takeover=datetime.timedelta(seconds=self._policy.takeover),
                 discard=discard,
-                most_superseded=self._policy.most_superseded,
+                terms=self._terms,
+                forwards=forwards(claimed.channel, claimed.messages) if self._policy.desks else (),
             )
         except DatabaseUnreachable:
             raise

@@ -17,6 +17,8 @@ from waemitter.errors import UsageError
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
 from waemitter.web.api.serving import Api
+from waemitter.web.chatwoot import PATHS as CHATWOOT_PATHS
+from waemitter.web.chatwoot import ChatwootReceiver
 from waemitter.web.dashboard.site import Dashboard
 from waemitter.web.door import DOOR, MOST_CONNECTIONS, BoundedRunner, Door
 from waemitter.web.health import Health
@@ -50,6 +52,7 @@ class Parts:
     api: Api
     events: Events
     dashboard: Dashboard | None = None
+    chatwoot: ChatwootReceiver | None = None
 
 
 def build_app(parts: Parts, *, public: bool = True, internal: bool = True) -> web.Application:
@@ -75,6 +78,11 @@ def _add_public(router: web.UrlDispatcher, parts: Parts) -> None:
         for path in WEBHOOK_PATHS:
             router.add_get(prefix + path, parts.webhooks.verify, allow_head=False)
             router.add_post(prefix + path, parts.webhooks.receive)
+    if parts.chatwoot is not None:
+        for prefix in PREFIXES:
+            for path in CHATWOOT_PATHS:
+                router.add_post(prefix + path, parts.chatwoot.receive)
+                router.add_post(f"{prefix}{path}/{{secret}}", parts.chatwoot.receive)
     parts.api.add_routes(router, prefixes=PREFIXES, hooks=True)
 
 

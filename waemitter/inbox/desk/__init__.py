@@ -1,0 +1,1 @@
+"""Chatwoot as a source: what customers and agents write there, and who has which conversation."""

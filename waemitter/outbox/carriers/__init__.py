@@ -1,0 +1,1 @@
+"""What messages leave by: a number's Graph API, or a Chatwoot inbox."""
