@@ -3450,7 +3450,8 @@ end $$;
 
 -- What Chatwoot tells of a conversation's status and assignee (`tells`: the document says who, if anybody, has it): one who is
 -- assigned takes it over, if `assigns`; it is handed back when he is not any more, and when it is resolved, which ends the session
--- too. News only: what is older than the latest that was told changes nothing. Returns taken, returned, or NULL.
+-- too (he stays assigned there, and has it again when he writes, or somebody is assigned anew). News only: what is older than the
+-- latest that was told changes nothing. Returns taken, returned, or NULL.
 create or replace function waemitter.hear_chatwoot_state(
   channel text, chatwoot_id bigint, status text, assignee_id bigint, tells boolean, at timestamptz, takeover interval, assigns boolean
 ) returns text language plpgsql as $$
@@ -3474,9 +3475,7 @@ begin
       where v.id = was.conversation_id and s.channel = v.channel and s.contact_id = v.contact_id and s.active_service is not null;
     return case when waemitter.hand_back_conversation(was.conversation_id, 'resolved in Chatwoot') then 'returned' end;
   end if;
-  if not tells or not assigns or (was.assignee_id is not distinct from assignee_id and was.status is distinct from 'resolved') then
-    return null;
-  end if;
+  if not tells or not assigns or was.assignee_id is not distinct from assignee_id then return null; end if;
   if assignee_id is null then
     return case when was.assignee_id is not null
                      and waemitter.hand_back_conversation(was.conversation_id, 'nobody is assigned in Chatwoot') then 'returned' end;

@@ -100,8 +100,9 @@ class Customer:
 
 
 async def test_a_conversation_goes_by_the_routes(scene: Scene, tmp_path: Path) -> None:
+    """All nine with one daemon: most of the time is its start."""
     async with rides() as (service, url):
-        await opened(scene, tmp_path, url)
+        _, address = await opened(scene, tmp_path, url)
         ada = Customer(scene, "+15550101201")
 
         assert await ada.asks("What is this?") == "Write menu to see what we do."  # fallback
@@ -120,39 +121,34 @@ async def test_a_conversation_goes_by_the_routes(scene: Scene, tmp_path: Path) -
         assert first["webhook-signature"].startswith("v1,")
         rows = await scene.fetch(REPLIES, ada.number)
         assert first["X-Correlation-ID"] == rows[1]["correlation_id"]
+        await _writes_too_much(scene, Customer(scene, "+15550101203"))
+        await _health_and_headers(address)
 
 
-async def test_who_writes_too_much_is_answered_no_more(scene: Scene, tmp_path: Path) -> None:
-    async with rides() as (_, url):
-        await opened(scene, tmp_path, url)
-        ada = Customer(scene, "+15550101201")
-        for n in range(RATE + 2):
-            await ada.writes(f"Hello {n}")
+async def _writes_too_much(scene: Scene, customer: Customer) -> None:
+    before = await scene.value(KEPT)
+    for n in range(RATE + 2):
+        await customer.writes(f"Hello {n}")
 
-        async def settled() -> bool:
-            kept = await scene.value(KEPT) == RATE + 2
-            return kept and not await scene.value(WAITING)
+    async def settled() -> bool:
+        kept = await scene.value(KEPT) == before + RATE + 2
+        return kept and not await scene.value(WAITING)
 
-        await until(settled)
-        assert len(await scene.fetch(REPLIES.partition("and status")[0], ada.number)) == RATE
+    await until(settled)
+    assert len(await scene.fetch(REPLIES.partition("and status")[0], customer.number)) == RATE
 
 
-async def test_the_daemon_tells_its_health_and_marks_each_answer(
-    scene: Scene, tmp_path: Path
-) -> None:
-    async with rides() as (_, url):
-        _, address = await opened(scene, tmp_path, url)
-
-        assert (await get(f"{address}/wa-webhook-core/health"))[0] == 200
-        given = {"X-Correlation-ID": "c-17"}
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"{address}/health", headers=given) as answer,
-        ):
-            assert answer.status == 200
-            assert answer.headers["X-Correlation-ID"] == "c-17"
-            assert answer.headers["X-Request-ID"]
-            assert float(answer.headers["X-Response-Time-Ms"]) >= 0
+async def _health_and_headers(address: str) -> None:
+    assert (await get(f"{address}/wa-webhook-core/health"))[0] == 200
+    given = {"X-Correlation-ID": "c-17"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{address}/health", headers=given) as answer,
+    ):
+        assert answer.status == 200
+        assert answer.headers["X-Correlation-ID"] == "c-17"
+        assert answer.headers["X-Request-ID"]
+        assert float(answer.headers["X-Response-Time-Ms"]) >= 0
 
 
 async def test_a_daemon_does_not_start_without_the_function_of_a_route(

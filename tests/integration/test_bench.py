@@ -57,6 +57,7 @@ TINY = Plan(
     viewing=0.3,
     looks=2,
     apart=0.05,
+    conversations=6,
 )
 
 
@@ -188,6 +189,7 @@ async def test_the_suite_measures_every_bar_and_is_drawn():
     assert (heard["webhooks"], heard["refused"], heard["missing"]) == (100, 0, 0)
     assert min(most["daemon"], most["bare"], most["together"]) > 0
     assert runs["webhooks"]["applied"][0]["wrong"] == 0
+    assert runs["bursts"]["talked"][0]["conversations"] == TINY.conversations
     assert runs["memory"]["held"][0]["connections"] > 0
     [talked], [viewed] = runs["turns"]["talked"], runs["dashboard"]["viewed"]
     assert (talked["turns"], talked["stray"]) == (6, 0)

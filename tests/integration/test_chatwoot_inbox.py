@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Any
 
 import orjson
@@ -255,3 +256,20 @@ async def test_a_webhook_that_failed_is_redone_from_its_letter(dsn: str) -> None
         assert await desk.value("select count(*) from waemitter.inbound_messages") == 1
         with pytest.raises(Unusable):
             await desk.splitter.redo(payload='{"webhook_id": 1, "webhook": {}}')
+
+
+async def test_a_conversation_that_is_reopened_by_its_customer_is_the_bot_s(dsn: str) -> None:
+    async with desk_at(dsn, api=False) as desk:
+        here = desk.fake.begin()
+        await desk.fake.write(here, "Hi", kind="incoming")
+        await desk.fake.change(here, assignee=AGENT)
+        await desk.heard()
+        assert await desk.talk.status() == "human"
+        await desk.fake.change(here, status="resolved")
+        await desk.heard()
+        desk.fake.conversations[here].update(status="open", updated_at=time.time())
+        await desk.fake.write(here, "One more thing", kind="incoming")
+        await desk.heard()
+        await work(desk)
+
+        assert desk.fake.said("outgoing") == ["you said: Hi\nOne more thing"]

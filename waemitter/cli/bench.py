@@ -46,6 +46,9 @@ Suite = Annotated[
 Webhooks = Annotated[
     float, typer.Option(min=0.1, help="Seconds of webhooks at their steady rate, in the suite.")
 ]
+Conversations = Annotated[
+    int, typer.Option(min=1, max=100_000, help="That are talked in at once, in the suite.")
+]
 Runs = Annotated[int, typer.Option(min=1, max=100, help="How often, in the suite.")]
 Only = Annotated[
     list[str] | None, typer.Option(help="Only this group of the suite's bars; may be repeated.")
@@ -78,6 +81,7 @@ def bench(  # noqa: PLR0913 the options of a command
     simulator: Simulator = False,
     suite: Suite = False,
     hearing: Webhooks = 10.0,
+    conversations: Conversations = 10_000,
     runs: Runs = 3,
     only: Only = None,
     scale: Scale = None,
@@ -92,7 +96,13 @@ def bench(  # noqa: PLR0913 the options of a command
     It brings a Postgres, a cloud and a daemon of its own, and leaves nothing behind.
     """
     if suite:
-        plan = Plan(runs=runs, only=tuple(only or ()), messages=messages, hearing=hearing)
+        plan = Plan(
+            runs=runs,
+            only=tuple(only or ()),
+            messages=messages,
+            hearing=hearing,
+            conversations=conversations,
+        )
         report = _run(run_suite(plan, _progress))
         if picture is not None:
             picture.write_text(chart(report.plain()))

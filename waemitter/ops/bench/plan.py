@@ -43,3 +43,5 @@ class Plan:
     viewing: float = 10.0
     looks: int = 20  # at the dashboard's pages, changes and /metrics,
     apart: float = 1.1  # seconds between two
+    conversations: int = 10_000  # of bursts,
+    begun: float = 100.0  # so many in a second

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from waemitter.errors import UsageError
 from waemitter.ops.bench.bars import Bar
+from waemitter.ops.bench.groups.bursts import Bursts
 from waemitter.ops.bench.groups.claiming import Claiming
 from waemitter.ops.bench.groups.drains import Drains
 from waemitter.ops.bench.groups.group import Group, Told
@@ -31,6 +32,7 @@ GROUPS: Final[Sequence[Callable[[], Group]]] = (
     Memory,
     Listing,
     Hearing,
+    Bursts,
     Talking,
     Watching,
 )

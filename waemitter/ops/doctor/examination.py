@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from waemitter.ops.doctor.chatwoot import chatwoot_findings
 from waemitter.ops.doctor.database import database_findings
 from waemitter.ops.doctor.door import door_findings
 from waemitter.ops.doctor.finding import Finding, ok, problem, skipped
@@ -33,5 +34,7 @@ async def examine(found: Loaded, *, url: str | None = None) -> AsyncIterator[Fin
             yield finding
     else:
         yield skipped("number", "a dry run: nothing is sent")
+    async for finding in chatwoot_findings(settings):
+        yield finding
     async for finding in door_findings(settings, url):
         yield finding

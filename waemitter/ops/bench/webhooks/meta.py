@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -59,11 +59,15 @@ def status_body(number: int) -> bytes:
 
 
 def posts(count: int, *, address: str, secret: str) -> list[bytes]:
-    """So many whole requests, signed."""
+    """So many whole requests of statuses, signed."""
+    return signed(map(status_body, range(count)), address=address, secret=secret)
+
+
+def signed(bodies: Iterable[bytes], *, address: str, secret: str) -> list[bytes]:
+    """Whole requests with these bodies."""
     host = urlsplit(address).netloc
     found: list[bytes] = []
-    for number in range(count):
-        body = status_body(number)
+    for body in bodies:
         signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         found.append(_HEAD.format(host=host, length=len(body), signature=signature).encode() + body)
     return found

@@ -1,0 +1,1 @@
+"""Customers who write in bursts, and a service that answers each burst once."""
