@@ -3659,8 +3659,9 @@ end $$;
 
 -- Put messages into their conversations' windows; the caller's transaction has just kept them, and holds the conversations.
 -- `durations` and `ages` in seconds; `sliding`: the duration counts from each message; `at_once`: the window closes with it.
--- `rate`: messages of one conversation that are taken in a minute; `enhanced`: instead of its flag. `result`: opened, joined, closed (full, or at once), or
--- rate_limited: it is kept, and nobody answers it.
+-- `rate`: messages of one conversation that are taken in a minute; `enhanced`: instead of its flag. What is written to a person who
+-- has the conversation waits for nothing, and is not counted. `result`: opened, joined, closed (full, or at once), or rate_limited:
+-- it is kept, and nobody answers it.
 create or replace function waemitter.buffer_messages(
   message_ids bigint[], durations float8[], ages float8[], sizes integer[], sliding boolean[], at_once boolean[], rate integer,
   enhanced boolean default null
@@ -3678,6 +3679,7 @@ begin
   select min(m.closes_at) into v_known from waemitter.message_buffer m where m.closes_at > v_now + interval '1 second';
   for r in
     select g.*, i.conversation_id, i.whatsapp_message_id, i.message_type, i.payload, i.sent_at, v.status,
+           coalesce(v.takeover_until > v_now, false) as human,
            waemitter.flag_enabled('message_buffering', v.contact_id)
              and coalesce(enhanced, waemitter.flag_enabled('enhanced_processing', v.contact_id)) as gathers
     from unnest(message_ids, durations, ages, sizes, sliding, at_once)
@@ -3691,13 +3693,13 @@ begin
         rate_since = case when v.rate_since > v_now - interval '1 minute' then v.rate_since else v_now end,
         rate_count = case when v.rate_since > v_now - interval '1 minute' then v.rate_count + 1 else 1 end
       where v.id = r.conversation_id
-        and (rate is null or v.rate_count < rate or coalesce(v.rate_since, '-infinity') <= v_now - interval '1 minute');
+        and (rate is null or r.human or v.rate_count < rate or coalesce(v.rate_since, '-infinity') <= v_now - interval '1 minute');
     if not found then
       result := 'rate_limited';
       return next;
       continue;
     end if;
-    v_direct := r.at_once or not r.gathers;
+    v_direct := r.at_once or r.human or not r.gathers;
     v_closes := v_now + make_interval(secs => case when v_direct then 0 else least(r.duration, r.age) end);
     select * into b from waemitter.message_buffer m where m.conversation_id = r.conversation_id and m.status = 'open';
     if b.id is null then

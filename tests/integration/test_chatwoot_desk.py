@@ -238,3 +238,18 @@ async def test_a_handover_goes_to_the_desk_of_all_who_are_in_none(dsn: str) -> N
 
         assert desk.fake.said() == ["A person, please", "Hello?"]
         assert [said for _, said in await desk.to_customer()] == ["you said: A person, please"]
+
+
+async def test_what_is_written_to_a_person_waits_for_nothing_and_is_not_limited(dsn: str) -> None:
+    async with desk_at(dsn, to_people()) as desk:
+        await arrived(desk, "wamid.1")
+        await desk.fake.change(1, assignee=AGENT)
+        await desk.heard()
+        many = [f"wamid.{n}" for n in range(2, 30)]  # the rate is 20 a minute
+        for wamid in many:
+            await desk.talk.hear(wamid)
+
+        assert await desk.talk.work() == len(many)  # without the end of a window
+
+        await desk.deliver()
+        assert len(desk.fake.said()) == 1 + len(many)

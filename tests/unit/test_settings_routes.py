@@ -5,7 +5,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from waemitter.cli.check import check
-from waemitter.inbox.windows import Window
+from waemitter.inbox.windows import OFF, Window
 from waemitter.settings import InvalidSettings, RouteSettings, load
 
 GENERAL = Window()
@@ -196,3 +196,12 @@ def test_check_shows_who_answers_for_each_route():
     assert ["routes.one", "reply", "waemitter.toml"] in [
         line.split() for line in result.stdout.splitlines()
     ]
+
+
+def test_people_read_as_it_comes_unless_a_window_is_asked_for():
+    desk = "[[routes]]\nname = 'people'\nkeywords = 'agent'\nhandler = 'chatwoot'\n"
+    [people] = routes(desk)
+    [slow] = routes(desk + "buffer = { mode = 'sliding' }\n")
+
+    assert people.route(GENERAL).buffer == OFF
+    assert slow.route(GENERAL).buffer == Window(mode="sliding")

@@ -11,7 +11,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from waemitter.errors import PayloadError
-from waemitter.inbox.windows import Window
+from waemitter.inbox.windows import OFF, Window
 from waemitter.settings.durations import Duration, split_list
 from waemitter.settings.metadata import Group, Kind, setting
 from waemitter.settings.receiving import BufferMode
@@ -220,6 +220,12 @@ class RouteSettings(Group):
     def name(self) -> str:
         return self.table.name
 
+    @property
+    def _window(self) -> Window | None:
+        """People read as it comes; None: as all routes."""
+        people = all(each.handler == "chatwoot" for each in self.answering)
+        return OFF if people else None
+
     def route(self, general: Window) -> Route:
         """Make it what turns choose from; `general`: the window of `inbox.buffer_*`."""
         table = self.table
@@ -231,7 +237,7 @@ class RouteSettings(Group):
             ends_session=table.ends_session,
             service=table.service,
             supersede=table.supersede,
-            buffer=table.buffer.window(general) if table.buffer else None,
+            buffer=table.buffer.window(general) if table.buffer else self._window,
         )
 
 
