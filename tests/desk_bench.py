@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import aiohttp
 import orjson
 
 from tests.chatwoot import ACCOUNT, INBOX, TOKEN, Chatwoot, chatwoot
@@ -26,6 +25,7 @@ from waemitter.outbox.carriers.chatwoot.store import PlaceStore
 from waemitter.outbox.message import Attempt
 from waemitter.outbox.retry import Decision, Patience, decide
 from waemitter.outbox.store import OutboxStore, Settlement
+from waemitter.whatsapp.client import open_session
 
 DESK: Final = "desk"
 PATIENCE: Final = Patience(max_attempts=5, delays=(0.0,), grace=0.0)
@@ -92,7 +92,7 @@ async def desk_at(
     async with (
         talking(dsn, script, desks=True, **policy) as talk,
         chatwoot(api=api) as fake,
-        aiohttp.ClientSession() as session,
+        open_session(connections=10) as session,
     ):
         store = DeskStore(talk.pool)
         outbox = OutboxStore(talk.pool)
@@ -138,7 +138,7 @@ async def desk_at(
                 PlaceStore(talk.pool),
                 client,
                 inbox_id=INBOX,
-                files=Fetched(session, {}, timeout=5),
+                files=Fetched(session, {}, base_url=fake.url, timeout=5),
             ),
             Outbox(talk.pool, outbox),
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.chatwoot import TOKEN
 from tests.desk_bench import DESK, Desk, desk_at
@@ -140,6 +142,26 @@ async def test_a_picture_comes_along_and_one_that_cannot_be_had_is_told_in_words
 
         assert desk.fake.files == [("bag.png", "image/png", b"bag.png")]
         assert desk.fake.said() == ["this one", "[image]\nor this"]
+
+
+async def test_a_link_to_what_only_this_host_can_reach_is_not_followed(dsn: str) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(body=b"secret")
+
+    inside = web.Application()
+    inside.router.add_get("/{path:.*}", answer)
+    async with TestServer(inside) as private, desk_at(dsn) as desk:
+        link = str(private.make_url("/admin"))
+        picture = {"link": link, "caption": "look"}
+        await put(desk, {"image": picture, "from_customer": {}}, "image")
+        await desk.deliver()
+
+        assert asked == []
+        assert desk.fake.files == []
+        assert desk.fake.said() == [f"[image]\nlook\n{link}"]
 
 
 async def test_order_is_kept_within_a_conversation(dsn: str) -> None:

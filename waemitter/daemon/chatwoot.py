@@ -46,7 +46,12 @@ def chatwoot_carriers(
 ) -> dict[str, ChatwootCarrier]:
     """By channel; `numbers` have the files that customers sent."""
     store, client = PlaceStore(shared.pool), chatwoot_client(shared)
-    files = Fetched(shared.session, numbers, timeout=shared.settings.outbox.request_timeout)
+    files = Fetched(
+        shared.session,
+        numbers,
+        base_url=shared.settings.chatwoot.base_url or "",
+        timeout=shared.settings.outbox.request_timeout,
+    )
     return {
         desk.name: ChatwootCarrier(desk.name, store, client, inbox_id=desk.inbox_id, files=files)
         for desk in shared.settings.desks

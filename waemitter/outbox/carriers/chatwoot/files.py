@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import aiohttp
 from typing_extensions import override
+from yarl import URL
 
 from waemitter.chatwoot.client import File
 from waemitter.chatwoot.messages import Media
 from waemitter.outbox.carriers.chatwoot.carrier import Files
+from waemitter.runtime.addresses import only_public
 from waemitter.whatsapp.client import GraphClient
 from waemitter.whatsapp.inbound_media import DownloadFailed
 
@@ -28,11 +31,13 @@ class Fetched(Files):
         session: aiohttp.ClientSession,
         numbers: Mapping[str, GraphClient],
         *,
+        base_url: str,
         timeout: float,
     ) -> None:
-        """`numbers` by channel; `timeout`: seconds for a file."""
+        """`numbers` by channel; `base_url`: Chatwoot's, which may be a private address; `timeout`: seconds for a file."""
         self._session = session
         self._numbers = numbers
+        self._chatwoot = URL(base_url).origin() if base_url else None
         self._timeout = timeout
 
     @override
@@ -48,16 +53,20 @@ class Fetched(Files):
         return None
 
     async def _linked(self, media: Media, link: str) -> File | None:
+        target = URL(link)
         limits = aiohttp.ClientTimeout(total=self._timeout)
-        async with self._session.get(link, timeout=limits, allow_redirects=True) as response:
-            if not response.ok:
-                return None
-            content = bytearray()
-            async for chunk in response.content.iter_any():
-                content += chunk
-                if len(content) > LARGEST:
+        # Whoever may enqueue names the link, and must not read through it what only this host can reach.
+        guard = nullcontext() if target.origin() == self._chatwoot else only_public()
+        with guard:
+            async with self._session.get(target, timeout=limits, allow_redirects=True) as response:
+                if not response.ok:
                     return None
-            return _file(media, bytes(content), response.content_type, urlsplit(link).path)
+                content = bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    if len(content) > LARGEST:
+                        return None
+                return _file(media, bytes(content), response.content_type, target.path)
 
     async def _from_meta(self, media: Media, media_id: str, number: GraphClient) -> File:
         described = await number.describe_media(media_id)
