@@ -5192,7 +5192,7 @@ end $$;
 -- Roles and row level security. Without the right to create roles all else is applied, and this says so.
 
 do $$
-declare v_role text; v_table text;
+declare v_role text; v_table text; v_function regprocedure;
 begin
   foreach v_role in array array['waemitter_daemon', 'waemitter_app', 'waemitter_read'] loop
     if not exists (select from pg_roles where rolname = v_role) then
@@ -5211,8 +5211,10 @@ begin
     execute format('alter table waemitter.%I enable row level security', v_table);
   end loop;
 
-  revoke execute on function waemitter.wake_lanes(bigint[]) from public;  -- these have their owner's rights
-  revoke execute on function waemitter.verdict(text, text, text, jsonb, text, timestamptz) from public;
+  for v_function in select p.oid from pg_proc p  -- these have their owner's rights
+                    where p.pronamespace = 'waemitter'::regnamespace and p.prosecdef loop
+    execute format('revoke execute on function %s from public', v_function);
+  end loop;
   if exists (select from pg_roles where rolname = 'waemitter_daemon') then
     grant execute on function waemitter.wake_lanes(bigint[]) to waemitter_daemon;
     grant execute on function waemitter.verdict(text, text, text, jsonb, text, timestamptz) to waemitter_daemon;

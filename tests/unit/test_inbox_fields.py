@@ -15,6 +15,7 @@ from waemitter.inbox.fields.effects import (
     AccountFreed,
     Alert,
     Echo,
+    History,
     NumberJudged,
     Preference,
     TemplateChanged,
@@ -76,7 +77,6 @@ EXPECTED: dict[str, list[object]] = {
     ],
     "calls_connect_user": [Told("call")],
     "calls_terminate": [Told("call")],
-    "history_chunk": [Told("history")],
     "smb_app_state_sync": [Told("history")],
     "group_participants_add": [Told("group")],
     "payment_configuration_update": [Told("other")],
@@ -94,9 +94,23 @@ def test_every_documented_field_has_its_meaning(name: str) -> None:
     assert read_change(change) == EXPECTED[name]
 
 
+def test_a_chunk_of_history_is_its_messages_from_either_side_with_their_times() -> None:
+    (change,) = changes("history_chunk")
+    (history,) = read_change(change)
+    assert isinstance(history, History)
+    assert len({past.wa_id for past in history.messages}) == 1
+    assert [past.from_us for past in history.messages][:1] == [True]
+    assert {past.type for past in history.messages} == {"text", "media_placeholder"}
+    assert all(past.at is not None and past.at.tzinfo is UTC for past in history.messages)
+
+
 def test_every_payload_of_a_field_is_in_the_table_above() -> None:
     names = {path.stem.removeprefix("field_") for path in PAYLOADS.glob("field_*.json")}
-    apart = {"smb_message_echo_text", "calls_status_ringing"}  # told below; a status of its own
+    apart = {
+        "smb_message_echo_text",
+        "history_chunk",
+        "calls_status_ringing",
+    }  # two told below; a status of its own
     assert names - apart == EXPECTED.keys()
 
 

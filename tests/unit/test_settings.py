@@ -179,6 +179,7 @@ def test_command_line_then_environment_then_file_then_default():
         "http.tls_key": "default",
         "http.api_keys": "default",
         "http.rate_limit": "default",
+        "http.read_only": "default",
     }
 
 
