@@ -1791,10 +1791,12 @@ begin
   delete from waemitter.service_metrics m where m.hour >= v_from and m.name in (
     'messages_enqueued', 'messages_sent', 'messages_delivered', 'messages_read', 'messages_failed', 'messages_clicked',
     'messages_replied', 'messages_priced', 'webhooks_received', 'turns', 'turn_conversations', 'turn_takeovers', 'turn_seconds',
-    'agent_turns', 'agent_handovers', 'agent_seconds', 'messages_arrived');
+    'agent_turns', 'agent_handovers', 'agent_seconds', 'messages_arrived', 'turn_replies_sent', 'turn_replies_arrived',
+    'agent_replies_sent', 'agent_replies_arrived');
   with seen as materialized (
     select o.channel, o.status, o.created_at, o.sent_at, o.delivered_at, o.read_at, o.failed_at, o.clicked_at, o.replied_at,
-           o.error_code, o.pricing_category, o.billable
+           o.error_code, o.pricing_category, o.billable,
+           substring(o.idempotency_key from '^turn:([0-9]{1,18}):[0-9]+$')::bigint as turn_id  -- as commit_turn writes it
     from waemitter.outbox_messages o where o.id >= v_low),
   turns as materialized (
     select date_trunc('hour', b.processed_at) as hour, coalesce(b.route, 'none') as route, b.outcome, b.conversation_id,
@@ -1804,6 +1806,12 @@ begin
     select date_trunc('hour', s.started_at) as hour, s.agent, s.variant, s.outcome, s.handover,
            waemitter.seconds_bucket(s.latency_ms / 1000.0) as le
     from waemitter.agent_sessions s where s.started_at >= v_from and s.ended_at is not null),
+  replies as materialized (
+    select date_trunc('hour', s.sent_at) as hour, coalesce(b.route, 'none') as route, a.agent,
+           case when s.delivered_at is null then '{sent}'::text[] else '{sent,arrived}' end as words
+    from seen s join waemitter.message_buffer b on b.id = s.turn_id
+    left join lateral (select x.agent from waemitter.agent_sessions x where x.turn_id = s.turn_id order by x.id desc limit 1) a on true
+    where s.sent_at >= v_from),
   facts (hour, name, labels, value) as (
     select t.hour, 'turns', jsonb_build_object('route', t.route, 'outcome', t.outcome), count(*) from turns t
       group by t.hour, t.route, t.outcome
@@ -1825,6 +1833,12 @@ begin
     union all
     select a.hour, 'agent_seconds', jsonb_build_object('agent', a.agent, 'le', a.le), count(*)
       from agents a where a.outcome = 'answered' group by a.hour, a.agent, a.le
+    union all
+    select r.hour, 'turn_replies_' || w.word, jsonb_build_object('route', r.route), count(*)
+      from replies r cross join unnest(r.words) as w (word) group by r.hour, r.route, w.word
+    union all
+    select r.hour, 'agent_replies_' || w.word, jsonb_build_object('agent', r.agent), count(*)
+      from replies r cross join unnest(r.words) as w (word) where r.agent is not null group by r.hour, r.agent, w.word
     union all
     select date_trunc('hour', s.created_at), 'messages_enqueued', jsonb_build_object('channel', s.channel), count(*)
       from seen s where s.created_at >= v_from group by 1, s.channel

@@ -89,3 +89,44 @@ async def test_messages_of_long_ago_are_left_out_without_a_scan(outbox: Outbox):
 
     assert old < new
     assert figures["messages_enqueued", "default"] == 3
+
+
+async def test_replies_are_counted_by_the_route_and_the_agent_of_their_turn(outbox: Outbox):
+    await outbox.pool.execute(
+        """
+        with contact as (insert into waemitter.contacts (channel, wa_id) values ('default', '14155550123') returning id),
+        talk as (insert into waemitter.conversations (channel, contact_id) select 'default', id from contact returning id)
+        insert into waemitter.message_buffer (conversation_id, status, route, outcome, closed_at, processed_at)
+        select id, 'completed', route, 'answered', now(), now() from talk, unnest('{menu,assistant}'::text[]) as route
+        """
+    )
+    menu, assistant = await outbox.pool.fetch(
+        "select id, conversation_id from waemitter.message_buffer order by id"
+    )
+    await outbox.pool.execute(
+        "insert into waemitter.agent_sessions (agent, variant, model, conversation_id, turn_id, attempt) values"
+        " ('helper', 'a', 'm', $1, $2, 1)",
+        assistant["conversation_id"],
+        assistant["id"],
+    )
+    keys = (
+        f"turn:{menu['id']}:1",
+        f"turn:{assistant['id']}:1",
+        "turn:99999999999999999999:1",
+        "turn:of mine",
+    )
+    for key in keys:
+        await outbox.put(idempotency_key=key, ordering_key="")
+    attempts = (await outbox.claim()).attempts
+    await outbox.settle_all(attempts)
+    await outbox.apply(status("delivered", attempts[1]))
+
+    figures = await refresh(outbox)
+
+    assert figures["messages_sent", "default"] == 4
+    assert figures["turn_replies_sent", "menu"] == figures["turn_replies_sent", "assistant"] == 1
+    assert figures["turn_replies_arrived", "assistant"] == 1
+    assert ("turn_replies_arrived", "menu") not in figures
+    assert (
+        figures["agent_replies_sent", "helper"] == figures["agent_replies_arrived", "helper"] == 1
+    )

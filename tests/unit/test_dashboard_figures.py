@@ -43,6 +43,10 @@ ROWS = [
     row("agent_handovers", 1, hour=2, agent="assistant"),
     row("messages_sent", 10, hour=2),
     row("messages_arrived", 9, hour=2),
+    row("turn_replies_sent", 8, hour=2, route="rides"),
+    row("turn_replies_arrived", 7, hour=2, route="rides"),
+    row("agent_replies_sent", 4, hour=2, agent="assistant"),
+    row("agent_replies_arrived", 3, hour=2, agent="assistant"),
 ]
 
 
@@ -60,8 +64,14 @@ def test_figures_by_the_route_begin_with_the_busiest() -> None:
     ]
 
 
+def test_of_a_route_the_replies_are_told() -> None:
+    rides, menu = lines(ROWS, "route")
+    assert (rides.sent, rides.delivered, menu.sent, menu.delivered) == (8, 7, 0, 0)
+
+
 def test_figures_of_an_agent_are_its_own() -> None:
     (line,) = lines(ROWS, "agent")
+    assert (line.sent, line.delivered) == (4, 3)
     assert (line.key, line.turns, line.answered, line.handed) == ("assistant", 4, 4, 1)
     assert line.times.p50 == 1.0
 

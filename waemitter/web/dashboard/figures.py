@@ -7,6 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 TURNS: Final = {"turn": "turns", "agent": "agent_turns"}
+SENT: Final = {
+    "hour": ("messages_sent", "messages_arrived"),
+    "route": ("turn_replies_sent", "turn_replies_arrived"),
+    "agent": ("agent_replies_sent", "agent_replies_arrived"),
+}
+"""Of an hour all messages, of a route or an agent their replies."""
 
 
 class Times(NamedTuple):
@@ -62,25 +68,26 @@ def lines(rows: Iterable[Mapping[str, Any]], by: str) -> Sequence[Line]:
         sums[key][name] += value
         if name == TURNS[prefix]:
             sums[key][row["outcome"]] += value
-    made = [_line(key, prefix, sums[key], buckets[key]) for key in {*sums, *buckets}]
+    made = [_line(key, by, sums[key], buckets[key]) for key in {*sums, *buckets}]
     if by == "hour":
         return sorted(made, key=lambda line: line.key, reverse=True)
     return sorted(made, key=lambda line: (-line.turns, line.key))
 
 
 def _line(
-    key: Any, prefix: str, found: Mapping[str, float], buckets: Mapping[float | None, float]
+    key: Any, by: str, found: Mapping[str, float], buckets: Mapping[float | None, float]
 ) -> Line:
-    agents = prefix == "agent"
+    agents = by == "agent"
+    sent, arrived = SENT[by]
     return Line(
         key=key,
         conversations=found["turn_conversations"],
-        turns=found[TURNS[prefix]],
+        turns=found[TURNS["agent" if agents else "turn"]],
         answered=found["answered"],
         failed=found["failed"],
         human=found["human"],
         handed=found["agent_handovers"] if agents else found["turn_takeovers"],
         times=Times(percentile(buckets, 0.5), percentile(buckets, 0.95)),
-        sent=found["messages_sent"],
-        delivered=found["messages_arrived"],
+        sent=found[sent],
+        delivered=found[arrived],
     )

@@ -121,7 +121,8 @@ class OperationsStore:
         where hour >= date_trunc('hour', now()) - interval '47 hours' and hour <= now()
           and name in ('messages_sent', 'messages_delivered', 'messages_read', 'messages_failed', 'webhooks_received',
                        'turns', 'turn_conversations', 'turn_takeovers', 'turn_seconds', 'agent_turns', 'agent_handovers',
-                       'agent_seconds', 'messages_arrived')
+                       'agent_seconds', 'messages_arrived', 'turn_replies_sent', 'turn_replies_arrived', 'agent_replies_sent',
+                       'agent_replies_arrived')
         group by 1, 2, 3, 4, 5, 6 order by 1
     """
 
