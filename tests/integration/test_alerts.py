@@ -7,15 +7,13 @@ import datetime
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import aiohttp
 import asyncpg
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
+from tests.ear import Ear, hearing
 from tests.observing import Observed, observing
 from waemitter.jobs.alerts.away import Away
 from waemitter.jobs.alerts.conditions import Observation
@@ -29,48 +27,15 @@ from waemitter.turns.store import TurnStore
 
 Pool = asyncpg.Pool
 TOKEN = "receiver-token"
-PATH = "/hook/path-secret"
 LETTERS = Observation("WaemitterDeadLetters", 11)
 PAUSED = Observation("WaemitterChannelPaused", 1, {"channel": "default", "reason": "pause_account"})
 MINUTE = datetime.timedelta(minutes=1)
 
 
-@dataclass
-class Ear:
-    """A receiver, as Alertmanager's webhooks are received."""
-
-    url: str = ""
-    status: int = 200
-    heard: list[dict[str, Any]] = field(default_factory=list)
-    bearers: list[str | None] = field(default_factory=list)
-
-    @property
-    def told(self) -> list[tuple[str, str]]:
-        """Each alert's name and status, in order."""
-        return [
-            (alert["labels"]["alertname"], alert["status"])
-            for document in self.heard
-            for alert in document["alerts"]
-        ]
-
-
 @pytest.fixture
 async def ear() -> AsyncIterator[Ear]:
-    ear = Ear()
-
-    async def hear(request: web.Request) -> web.Response:
-        ear.bearers.append(request.headers.get("Authorization"))
-        if ear.status == 200:
-            ear.heard.append(await request.json())
-        return web.Response(status=ear.status, headers={"Location": "/elsewhere"})
-
-    app = web.Application()
-    app.router.add_post(PATH, hear)
-    server = TestServer(app)
-    await server.start_server(access_log=None)  # whose lines would be taken for the daemon's
-    ear.url = str(server.make_url(PATH))
-    yield ear
-    await server.close()
+    async with hearing() as ear:
+        yield ear
 
 
 @pytest.fixture
