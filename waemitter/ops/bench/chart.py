@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
-WIDTH: Final = 900
-LABELS: Final = 300  # pixels on the left
-NUMBERS: Final = 210  # and on the right
+WIDTH: Final = 960
+LABELS: Final = 345  # pixels on the left
+NUMBERS: Final = 240  # and on the right
 ROW: Final = 22
 BAR: Final = 14
 GAP: Final = 46  # between panels, with the next one's title
 TOP: Final = 34
+WHOLE: Final = 1000  # from here on a figure has no fractions
 
 STYLE: Final = (
     "text{font:12px system-ui,sans-serif;fill:#24292f}.t{font-weight:600;font-size:14px}.s{fill:#57606a}"
@@ -92,7 +93,10 @@ def _rates(bars: Sequence[Mapping[str, Any]]) -> Iterable[Panel]:
 def _used(bars: Sequence[Mapping[str, Any]]) -> Panel:
     """What is wanted is the line: a bar that ends before it is met."""
     strips = []
+    about = ""
     for bar in bars:
+        if not bar["name"].startswith("…"):
+            about = bar["name"].partition(":")[0]
         if not bar["wanted"]:
             continue
         limit = float(bar["wanted"][2:].replace(",", ""))
@@ -102,13 +106,17 @@ def _used(bars: Sequence[Mapping[str, Any]]) -> Panel:
         used = over / under if under else float(over > 0)
         strips.append(
             Strip(
-                bar["name"],
+                bar["name"].replace("…", f"{about}:"),
                 min(used, 2.0) / 2,
-                f"{measured:,.4g} {bar['unit']} ({bar['wanted']})",
+                f"{_figure(measured)} {bar['unit']} ({bar['wanted']})",
                 "good" if bar["met"] else "bad",
             )
         )
     return Panel("How much of each bar is used (the line: all of it)", strips, mark=0.5)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= WHOLE else f"{value:.3g}"
 
 
 def _drawn(panel: Panel, y: float) -> Iterable[str]:
