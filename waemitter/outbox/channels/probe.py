@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from waemitter.errors import DatabaseUnreachable
 from waemitter.observe.events import Events
+from waemitter.outbox.channels.looking import look_every
 from waemitter.runtime.supervise import Stop
 from waemitter.whatsapp.errors import Refused
 from waemitter.whatsapp.health import Health
@@ -43,13 +43,7 @@ class Probe:
         self._jitter = jitter
 
     async def run(self, stop: Stop) -> None:
-        while True:
-            try:
-                await self.look()
-            except DatabaseUnreachable as error:
-                self._events.database_lost(error=str(error))
-            if await stop.sleep(LOOK_EVERY * self._jitter()):
-                return
+        await look_every(LOOK_EVERY, self.look, stop, events=self._events, jitter=self._jitter)
 
     async def look(self) -> None:
         """Probe every channel whose turn it is. Raises DatabaseUnreachable."""

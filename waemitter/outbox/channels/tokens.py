@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from waemitter.errors import DatabaseUnreachable
 from waemitter.observe.events import Events
+from waemitter.outbox.channels.looking import look_every
 from waemitter.runtime.supervise import Stop
 
 LOOK_EVERY: Final = 3600.0  # seconds; each number's turn comes once a day
@@ -42,13 +42,7 @@ class Tokens:
         self._jitter = jitter
 
     async def run(self, stop: Stop) -> None:
-        while True:
-            try:
-                await self.look()
-            except DatabaseUnreachable as error:
-                self._events.database_lost(error=str(error))
-            if await stop.sleep(LOOK_EVERY * self._jitter()):
-                return
+        await look_every(LOOK_EVERY, self.look, stop, events=self._events, jitter=self._jitter)
 
     async def look(self) -> None:
         """Ask for every number whose turn it is. Raises DatabaseUnreachable."""
