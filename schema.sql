@@ -4399,6 +4399,29 @@ language sql as $$
     on conflict (agent, day, contact_id) do update set tokens = greatest(u.tokens + count_agent_tokens.tokens, 0)
 $$;
 
+-- The same for many, in the same order: contacts first, then all together. `within`: nobody is beyond a budget by it.
+create or replace function waemitter.count_many_tokens(
+  agents text[], days date[], contact_ids bigint[], tokens bigint[], per_days bigint[] default '{}', per_contacts bigint[] default '{}'
+) returns table (within boolean) language sql as $$
+  with given as materialized (
+    select * from unnest(agents, days, contact_ids, tokens, per_days, per_contacts)
+      as g (agent, day, contact_id, tokens, per_day, per_contact)),
+  summed as (
+    select g.agent, g.day, c.contact_id, sum(g.tokens)::bigint as tokens, min(c.budget) as budget
+    from given g cross join lateral (
+      select g.contact_id, g.per_contact where g.contact_id <> 0 union all select 0, g.per_day) as c (contact_id, budget)
+    group by g.agent, g.day, c.contact_id),
+  counted as (
+    insert into waemitter.agent_usage as u (agent, day, contact_id, tokens)
+    select s.agent, s.day, s.contact_id, s.tokens from summed s
+    where s.tokens > 0 or exists (
+      select from waemitter.agent_usage x where x.agent = s.agent and x.day = s.day and x.contact_id = s.contact_id)
+    order by s.agent, s.day, nullif(s.contact_id, 0) nulls last
+    on conflict (agent, day, contact_id) do update set tokens = greatest(u.tokens + excluded.tokens, 0)
+    returning agent, day, contact_id, tokens)
+  select coalesce(c.tokens <= s.budget, true) from counted c join summed s using (agent, day, contact_id)
+$$;
+
 -- Open a session and reserve `estimate` tokens, so that no number of turns at once exceeds a budget (tokens in a day of UTC; NULL:
 -- none). `refusal`: contact or day, whose budget it would exceed. An earlier attempt that never ended gives back what it reserved.
 create or replace function waemitter.begin_agent_session(
@@ -4443,27 +4466,71 @@ begin
     returning id into session_id;
 end $$;
 
--- Close a session: what was used replaces what was reserved. False: it had ended, by a later attempt of its turn.
-create or replace function waemitter.end_agent_session(
-  session_id bigint, outcome text, calls integer, input_tokens bigint, output_tokens bigint, cost numeric, took interval,
-  review text default null, handover boolean default false, error text default null, tool_calls integer default 0
-) returns boolean language plpgsql as $$
+-- Open many at once, which costs little more than one: the agent's row is written once for all of them. `nth`: whose.
+create or replace function waemitter.begin_agent_sessions(
+  agents text[], variants text[], models text[], contact_ids bigint[], conversation_ids bigint[], turn_ids bigint[],
+  attempts integer[], correlation_ids text[], estimates bigint[], per_days bigint[], per_contacts bigint[]
+) returns table (nth bigint, session_id bigint, refusal text) language plpgsql as $$
 #variable_conflict use_column
-declare r record;
+declare v_day date := (clock_timestamp() at time zone 'UTC')::date; v_within boolean := false;
 begin
-  perform set_config('synchronous_commit', 'off', true);  -- as above
-  update waemitter.agent_sessions s set
-      outcome = end_agent_session.outcome, calls = end_agent_session.calls, tool_calls = end_agent_session.tool_calls,
-      input_tokens = end_agent_session.input_tokens,
-      output_tokens = end_agent_session.output_tokens, cost = end_agent_session.cost, review = end_agent_session.review,
-      handover = end_agent_session.handover, error = end_agent_session.error, ended_at = clock_timestamp(),
-      latency_ms = extract(epoch from took) * 1000
-    where s.id = session_id and s.outcome = 'running'
-    returning s.agent, (s.started_at at time zone 'UTC')::date as day, s.contact_id, s.reserved into r;
-  if not found then return false; end if;
-  perform waemitter.count_agent_tokens(agent => r.agent, day => r.day, contact_id => coalesce(r.contact_id, 0),
-    tokens => end_agent_session.input_tokens + end_agent_session.output_tokens - r.reserved);
-  return true;
+  perform set_config('synchronous_commit', 'off', true);
+  if cardinality(turn_ids) > 1 and cardinality(turn_ids) = (select count(distinct t) from unnest(turn_ids) t) and not exists (
+      select from waemitter.agent_sessions s where s.turn_id = any (turn_ids) and s.outcome = 'running') then
+    select bool_and(t.within) into v_within from waemitter.count_many_tokens(
+      agents, array_fill(v_day, array[cardinality(agents)]), contact_ids, estimates, per_days, per_contacts) t;
+    if not v_within then  -- who of them is refused is told one by one
+      perform waemitter.count_many_tokens(agents, array_fill(v_day, array[cardinality(agents)]), contact_ids,
+        array(select -e from unnest(estimates) with ordinality as u (e, n) order by n), per_days, per_contacts);
+    end if;
+  end if;
+  if v_within then
+    return query
+      with asked as (
+        select * from unnest(agents, variants, models, contact_ids, conversation_ids, turn_ids, attempts, correlation_ids, estimates)
+          with ordinality as a (agent, variant, model, contact_id, conversation_id, turn_id, attempt, correlation_id, estimate, n)),
+      opened as (
+        insert into waemitter.agent_sessions (agent, variant, model, contact_id, conversation_id, turn_id, attempt,
+          correlation_id, outcome, reserved)
+        select a.agent, a.variant, a.model, a.contact_id, a.conversation_id, a.turn_id, a.attempt, a.correlation_id, 'running',
+               a.estimate from asked a order by a.n
+        returning id, agent, turn_id)
+      select a.n, o.id, null::text from asked a join opened o on o.turn_id = a.turn_id and o.agent = a.agent;
+  else
+    return query
+      select a.n, s.session_id, s.refusal
+      from unnest(agents, variants, models, contact_ids, conversation_ids, turn_ids, attempts, correlation_ids, estimates,
+                  per_days, per_contacts)
+        with ordinality as a (agent, variant, model, contact_id, conversation_id, turn_id, attempt, correlation_id, estimate,
+                              per_day, per_contact, n)
+      cross join lateral waemitter.begin_agent_session(a.agent, a.variant, a.model, a.contact_id, a.conversation_id, a.turn_id,
+        a.attempt, a.correlation_id, a.estimate, a.per_day, a.per_contact) s;
+  end if;
+end $$;
+
+-- Close sessions: what was used replaces what was reserved. Returns those that were still open: no later attempt of their turn had begun.
+create or replace function waemitter.end_agent_sessions(
+  session_ids bigint[], outcomes text[], call_counts integer[], tool_call_counts integer[], inputs bigint[], outputs bigint[],
+  costs numeric[], durations interval[], reviews text[], handovers boolean[], errors text[]
+) returns setof bigint language plpgsql as $$
+#variable_conflict use_column
+declare v_ids bigint[]; v_agents text[]; v_days date[]; v_contacts bigint[]; v_tokens bigint[];
+begin
+  perform set_config('synchronous_commit', 'off', true);  -- as in begin_agent_session
+  with ended as (
+    update waemitter.agent_sessions s set
+      outcome = e.outcome, calls = e.calls, tool_calls = e.tool_calls, input_tokens = e.input_tokens, output_tokens = e.output_tokens,
+      cost = e.cost, review = e.review, handover = e.handover, error = e.error, ended_at = clock_timestamp(),
+      latency_ms = extract(epoch from e.took) * 1000
+    from unnest(session_ids, outcomes, call_counts, tool_call_counts, inputs, outputs, costs, durations, reviews, handovers, errors)
+      as e (id, outcome, calls, tool_calls, input_tokens, output_tokens, cost, took, review, handover, error)
+    where s.id = e.id and s.outcome = 'running'
+    returning s.id, s.agent, (s.started_at at time zone 'UTC')::date as day, coalesce(s.contact_id, 0) as contact_id,
+      s.input_tokens + s.output_tokens - s.reserved as tokens)
+  select array_agg(id), array_agg(agent), array_agg(day), array_agg(contact_id), array_agg(tokens)
+    into v_ids, v_agents, v_days, v_contacts, v_tokens from ended;
+  perform waemitter.count_many_tokens(v_agents, v_days, v_contacts, v_tokens);
+  return query select unnest(v_ids);
 end $$;
 
 -- A person answered: every agent gets to see that, with what the customer wrote since the last exchange that is remembered.

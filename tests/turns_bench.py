@@ -41,7 +41,7 @@ class Script:
     service: str | None = None
     ends_session: bool = False
     turns: list[Turn] = field(default_factory=list)
-    typed: list[str] = field(default_factory=list)
+    marked: list[tuple[str, bool]] = field(default_factory=list)
     silent: bool = False
 
     def decide(self, facts: Facts, session: Session, flags: Flags) -> Decision | None:
@@ -64,8 +64,8 @@ class Script:
             return Answer(messages=[text(f"you said: {turn.text}")])
         return await self.answer(turn)
 
-    async def typing(self, wamid: str) -> None:
-        self.typed.append(wamid)
+    async def read(self, wamid: str, *, typing: bool) -> None:
+        self.marked.append((wamid, typing))
 
 
 @dataclass

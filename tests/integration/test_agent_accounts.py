@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,6 +11,8 @@ import pytest
 
 from tests.agents import bodies, customer, scene, spec, variant
 from tests.support import eventually
+from waemitter.turns.agents.agent import Bill
+from waemitter.turns.agents.store import Ended
 from waemitter.turns.turn import Answer, Contact
 
 
@@ -70,6 +73,65 @@ async def test_no_number_of_turns_at_once_exceeds_the_day_s_budget(dsn: str) -> 
         answered = sum(bodies(answer) == ["ok"] for answer in answers)
         assert 0 < answered <= 5
         assert await s.used(0) == answered * 1000
+
+
+async def test_turns_at_once_are_accounted_for_one_by_one(dsn: str) -> None:
+    """Within the budgets by one statement for all; beside a lost attempt, or beyond a budget, in turn: with the same result."""
+    async with scene(dsn) as s:
+        people = [await customer(s.connection, f"1415555{n:04}") for n in range(3)]
+        turns = [
+            s.turn("hi", contact=Contact(who, None, None, None, None), conversation_id=talk)
+            for who, talk in people
+        ]
+
+        async def begin(*, per_day: int | None = None) -> list[tuple[int, str | None]]:
+            return await asyncio.gather(
+                *(
+                    s.store.begin(
+                        turn,
+                        agent="assistant",
+                        variant=variant(),
+                        estimate=100 * (n + 1),
+                        per_day=per_day,
+                        per_contact=None,
+                    )
+                    for n, turn in enumerate(turns)
+                )
+            )
+
+        assert [refusal for _, refusal in await begin()] == [None, None, None]
+        assert [await s.used(who) for who, _ in people] == [100, 200, 300]
+        assert await s.used(0) == 600
+
+        async def end(opened: list[tuple[int, str | None]], *nth: int) -> None:
+            for n in nth:
+                ended = Ended(session=opened[n][0], variant=variant(), heard="hi")
+                ended.outcome, ended.said = "answered", "ho"
+                ended.bill = Bill(calls=1, input_tokens=10, output_tokens=10 * n)
+                ends.append(s.store.end(turns[n], ended, took=1.0))
+            await asyncio.gather(*ends)
+            ends.clear()
+
+        ends: list[Awaitable[None]] = []
+        opened = await begin(per_day=400)  # again: each gives back what its first attempt had
+        assert [refusal for _, refusal in opened] == ["day", "day", None]
+        assert [await s.used(who) for who, _ in people] == [0, 0, 300]
+        await end(opened, 2)
+        assert await s.used(0) == 30
+
+        opened = await begin(per_day=400)  # too much for all of them together
+        assert [refusal for _, refusal in opened] == [None, None, "day"]
+        await end(opened, 0, 1)
+        assert [await s.used(who) for who, _ in people] == [10, 20, 30]
+        assert await s.used(0) == 60
+        rows = await s.connection.fetch(
+            "select outcome, count(*) from waemitter.agent_sessions group by 1 order by 1"
+        )
+        assert [tuple(row) for row in rows] == [("answered", 3), ("lost", 3), ("refused", 3)]
+        memories = await asyncio.gather(
+            *(s.store.load("assistant", who, turn_id=0) for who, _ in people)
+        )
+        assert [[entry.said for entry in each.entries] for each in memories] == [["ho"]] * 3
 
 
 async def test_a_cancelled_turn_gives_its_tokens_back(dsn: str) -> None:

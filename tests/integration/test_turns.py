@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from tests.support import eventually
 from tests.turns_bench import ADA, BOB, Script, talking, text
 from waemitter.inbox.windows import OFF, Window
 from waemitter.turns.turn import Answer, Session, Turn
@@ -27,7 +29,7 @@ async def test_a_burst_is_one_turn_with_one_answer(dsn: str) -> None:
         assert await talk.replies() == ["you said: hello\nhello\nhello"]
         assert await talk.buffers() == [("completed", 3)]
         assert await talk.status() == "idle"
-        assert talk.script.typed == ["wamid.3"]
+        assert talk.script.marked == [("wamid.3", False)]  # read; the answer was quicker than dots
         row = await talk.pool.fetchrow("select * from waemitter.outbox_messages")
         assert row is not None
         assert row["recipient"] == f"+{ADA}"
@@ -36,6 +38,42 @@ async def test_a_burst_is_one_turn_with_one_answer(dsn: str) -> None:
         assert talk.bench.observed.value("turns_total", route="script", outcome="answered") == 1
         assert talk.bench.observed.value("buffer_flushes_total", reason="time") == 1
         assert await talk.work() == 0
+
+
+async def test_a_reply_that_cannot_be_kept_harms_none_that_ends_with_it(dsn: str) -> None:
+    async with talking(dsn) as talk:
+        together = asyncio.Barrier(4)
+
+        async def at_once(turn: Turn) -> Answer:
+            await together.wait()
+            kind = "x" * 65 if turn.contact.phone == f"+{ADA}" else "text"
+            return Answer(messages=[text(str(turn.contact.phone)) | {"type": kind}])
+
+        talk.script.answer = at_once
+        others = [f"1415555{n:04}" for n in (200, 201, 202)]
+        for n, sender in enumerate([ADA, *others]):
+            await talk.hear(f"wamid.{n}", sender=sender)
+        await talk.due()
+        assert await talk.work() == 4
+
+        assert sorted(await talk.replies()) == [f"+{sender}" for sender in others]
+        assert sorted(await talk.buffers()) == [("completed", 1)] * 3 + [("failed", 1)]
+        stage = await talk.pool.fetchval("select stage from waemitter.dead_letters")
+        assert stage == "commit"
+
+
+async def test_an_answer_that_takes_its_time_is_announced_by_dots(dsn: str) -> None:
+    async with talking(dsn) as talk:
+
+        async def after_the_dots(_turn: Turn) -> Answer:
+            await eventually(lambda: talk.script.marked)
+            return Answer(messages=[text("now")])
+
+        talk.script.answer = after_the_dots
+        await talk.hear("wamid.1")
+        await talk.turn()
+        assert talk.script.marked == [("wamid.1", True)]
+        assert await talk.replies() == ["now"]
 
 
 async def test_two_customers_do_not_share_a_window(dsn: str) -> None:

@@ -27,6 +27,9 @@ from waemitter.observe.redaction import redact
 LIBRARY_EVENT: Final = "LIBRARY_LOGGED"
 """The event of a line that a library wrote; `logger` names it, `msg` is what it said."""
 
+CHATTY: Final = ("httpx", "httpx2")
+"""Libraries that write a line for each request, of what our own lines tell already."""
+
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
@@ -160,3 +163,5 @@ def _adopt_libraries(logger: FilteringBoundLogger, threshold: int) -> None:
         root.removeHandler(handler)
     root.addHandler(_Adopted(logger))
     root.setLevel(threshold)
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(max(threshold, logging.WARNING))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from waemitter.observe.events import Events
 from waemitter.whatsapp.client import GraphClient
 from waemitter.whatsapp.replies import Answered
-from waemitter.whatsapp.requests import typing_request
+from waemitter.whatsapp.requests import read_request
 
 OK = 200
 
@@ -17,9 +17,9 @@ class Typing:
         self._client = client
         self._events = events
 
-    async def typing(self, wamid: str) -> None:
+    async def read(self, wamid: str, *, typing: bool) -> None:
         """See Courtesy."""
-        reply = await self._client.send(typing_request(wamid))
+        reply = await self._client.send(read_request(wamid, typing=typing))
         if not isinstance(reply, Answered) or reply.status != OK:
             status = reply.status if isinstance(reply, Answered) else None
             self._events.typing_refused(status=status)

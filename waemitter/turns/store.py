@@ -12,8 +12,12 @@ import asyncpg
 import orjson
 
 from waemitter.db.pool import outages
+from waemitter.runtime.together import Together, columns
 from waemitter.turns.routing import Flags
 from waemitter.turns.turn import Answer, Contact, Session
+
+COMMITTED_TOGETHER: Final = 20
+"""Turns in one transaction, at the most: it holds the locks of all their conversations."""
 
 Outcome: TypeAlias = Literal["answered", "forwarded", "silent", "human", "superseded", "lost"]
 
@@ -63,6 +67,7 @@ class Claims(NamedTuple):
 class TurnStore:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
+        self._commit: Final = Together(self._commit_all, largest=COMMITTED_TOGETHER)
 
     CLAIM: Final = """
         select turn_id, conversation_id, lock_id, fence, attempt, channel, correlation_id, contact_id, wa_id, user_id, phone,
@@ -93,10 +98,19 @@ class TurnStore:
         with outages():
             return cast("bool", await self._pool.fetchval(self.RENEW, *hold, lease))
 
+    # In the order in which the inbox locks conversations, so that neither waits for the other in a circle.
     COMMIT: Final = """
-        select waemitter.commit_turn(turn_id => $1, lock_id => $2, fence => $3, route => $4, replies => $5::text::jsonb,
-          session => $6::text::jsonb, session_before => $7::text::jsonb, ttl => $8, handover => $9, takeover => $10,
-          discard => $11, most_superseded => $12, desk => $13, default_desk => $14, forwards => $15::text::jsonb)
+        select nth, waemitter.commit_turn(turn_id => turn_id, lock_id => lock_id, fence => fence, route => route,
+          replies => replies, session => session, session_before => session_before, ttl => ttl, handover => handover,
+          takeover => takeover, discard => discard, most_superseded => most_superseded, desk => desk,
+          default_desk => default_desk, forwards => forwards) as outcome
+        from (
+          select t.* from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[]::jsonb[], $6::text[]::jsonb[],
+              $7::text[]::jsonb[], $8::interval[], $9::boolean[], $10::interval[], $11::boolean[], $12::integer[], $13::text[],
+              $14::text[], $15::text[]::jsonb[])
+            with ordinality as t (turn_id, lock_id, fence, route, replies, session, session_before, ttl, handover, takeover,
+              discard, most_superseded, desk, default_desk, forwards, nth)
+          left join waemitter.message_buffer b on b.id = t.turn_id order by b.conversation_id, nth) ordered
     """
 
     async def commit(
@@ -115,12 +129,11 @@ class TurnStore:
         `forwards`: what the customer wrote, as rows for a Chatwoot channel: the answer's `desk`, or, when a person has the
         conversation, the one in which it is, else the `default_desk`.
 
-        Raises what the database says to replies that it cannot keep.
+        Turns that end at the same time share a transaction. Raises what the database says to replies that it cannot keep.
         """
         session = answer.session
-        with outages():
-            outcome: Outcome = await self._pool.fetchval(
-                self.COMMIT,
+        return await self._commit(
+            (
                 *hold,
                 route,
                 _json([dict(message) for message in answer.messages]),
@@ -135,7 +148,13 @@ class TurnStore:
                 terms.default_desk,
                 _json([dict(message) for message in forwards]),
             )
-        return outcome
+        )
+
+    async def _commit_all(self, ending: Sequence[tuple[Any, ...]]) -> Sequence[Outcome]:
+        with outages():
+            rows = await self._pool.fetch(self.COMMIT, *columns(ending))
+        outcomes = {row["nth"]: row["outcome"] for row in rows}
+        return [outcomes[nth] for nth in range(1, len(ending) + 1)]
 
     RETRY: Final = """
         select waemitter.retry_turn(turn_id => $1, lock_id => $2, fence => $3, delay => $4, error => $5, counted => $6)

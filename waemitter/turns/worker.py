@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -31,13 +32,14 @@ NOBODY: Final = "none"
 
 SAMPLE_EVERY: Final = 10.0  # seconds, between two counts of the buffers
 RENEWALS: Final = 3  # in one lease
+TYPING_AFTER: Final = 0.3  # seconds: a quicker answer needs no dots, and the handler goes first
 
 
 class Courtesy(Protocol):
     """Blue ticks and "typing…", which cost no send slot."""
 
-    async def typing(self, wamid: str) -> None:
-        """Never raises: who reads a reply does not miss the dots before it."""
+    async def read(self, wamid: str, *, typing: bool) -> None:
+        """Show the message as read, and that an answer is on its way. Never raises: who reads a reply does not miss either."""
         ...
 
 
@@ -195,9 +197,13 @@ class Worker:
         try:
             answer = claimed.resume
             if answer is None:
-                courtesies.create_task(self._show_work(claimed))
-                claimed = await self._with_files(claimed)
-                answer = await self._ask(claimed, decision, text)
+                answered = asyncio.Event()
+                courtesies.create_task(self._show_work(claimed, answered))
+                try:
+                    claimed = await self._with_files(claimed)
+                    answer = await self._ask(claimed, decision, text)
+                finally:
+                    answered.set()
             discard = decision.supersede == "discard" and self._enhanced(claimed)
             return await self._commit(claimed, decision.route, answer, discard=discard)
         except Failed as failure:
@@ -276,11 +282,15 @@ class Worker:
                 limit.reschedule(asyncio.get_running_loop().time())
                 return
 
-    async def _show_work(self, claimed: Claimed) -> None:
+    async def _show_work(self, claimed: Claimed, answered: asyncio.Event) -> None:
         courtesy = self._courtesies.get(claimed.channel)
         wamid = claimed.messages[-1].get("id") if claimed.messages else None
-        if courtesy is not None and isinstance(wamid, str):
-            await courtesy.typing(wamid)
+        if courtesy is None or not isinstance(wamid, str):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TYPING_AFTER):
+                await answered.wait()
+        await courtesy.read(wamid, typing=not answered.is_set())
 
     async def _commit(
         self, claimed: Claimed, route: str, answer: Answer, *, discard: bool = False

@@ -103,19 +103,19 @@ def render(
         raise PayloadError("payload", f"cannot be written as JSON: {error}") from error
 
 
-def typing_request(wamid: str) -> bytes:
-    """Return the body that marks a message as read and shows "typing…" for 25 s, or until the reply.
+def read_request(wamid: str, *, typing: bool) -> bytes:
+    """Return the body that marks a message as read; with `typing` it shows "typing…", too, for 25 s or until the reply.
 
     https://developers.facebook.com/docs/whatsapp/cloud-api/typing-indicators
     """
-    return orjson.dumps(
-        {
-            "messaging_product": "whatsapp",
-            "status": "read",
-            "message_id": wamid,
-            "typing_indicator": {"type": "text"},
-        }
-    )
+    body: dict[str, Any] = {
+        "messaging_product": "whatsapp",
+        "status": "read",
+        "message_id": wamid,
+    }
+    if typing:
+        body["typing_indicator"] = {"type": "text"}
+    return orjson.dumps(body)
 
 
 def complaints(recipient: str, message_type: str, payload: Mapping[str, Any]) -> list[PayloadError]:
