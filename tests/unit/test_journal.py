@@ -13,7 +13,7 @@ import pytest
 from waemitter.errors import DatabaseUnreachable
 from waemitter.inbox.journal.records import Entry
 from waemitter.inbox.journal.spool import Spool, SpoolFull
-from waemitter.inbox.journal.writer import MOST_BYTES, Journal, JournalFull
+from waemitter.inbox.journal.writer import MOST_BYTES, WORTH_A_SECOND, Journal, JournalFull
 
 
 class Store:
@@ -92,6 +92,25 @@ async def test_requests_that_come_during_a_commit_share_the_next_one() -> None:
         await asyncio.sleep(0)  # so that each has begun
         store.open.set()
     assert [len(commit) for commit in store.commits] == [1, 99]
+
+
+async def test_many_that_wait_do_not_wait_for_a_slow_commit() -> None:
+    store = Store()
+    store.open.clear()
+    async with journal_of(store) as (journal, _), asyncio.TaskGroup() as group:
+        group.create_task(record(journal, b"0"))
+        await store.begun.wait()
+        for n in range(1, WORTH_A_SECOND):
+            group.create_task(record(journal, str(n).encode()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert store.asked == 1  # a commit costs as much as so many bodies
+        store.begun.clear()
+        group.create_task(record(journal, b"one more"))
+        await store.begun.wait()
+        assert store.asked == 2
+        store.open.set()
+    assert sorted(len(commit) for commit in store.commits) == [1, WORTH_A_SECOND]
 
 
 async def test_without_a_database_nobody_is_told_that_it_is_kept() -> None:

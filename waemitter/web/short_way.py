@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
 from typing_extensions import override
@@ -28,10 +29,10 @@ LARGEST: Final = 256 * 1024
 """Bytes of a request that may come in one piece."""
 
 # Strict where HTTP is lenient: what two servers in a row could read in two ways is left to aiohttp.
-_HEAD: Final = re.compile(
-    rb"POST (?P<path>/[!-~]*) HTTP/1\.1\r\n"
-    rb"(?P<fields>(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[ \t]*[\x20-\x7e]*\r\n)+)\r\n"
-)
+_START: Final = re.compile(rb"POST (/[!-~]*) HTTP/1\.1")
+_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e]*)")
+_SHORT: Final = 80
+"""Bytes of a line that is worth remembering: a sender's are the same in all its requests, but for the signature."""
 _UNUSUAL: Final = frozenset(
     {
         *("transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te"),
@@ -52,25 +53,48 @@ class Plain(NamedTuple):
 
 def plain(data: bytes) -> Plain | None:
     """Read a POST that is all of `data`, and nothing but that; None: it is something else, or not whole."""
-    found = _HEAD.match(data)
-    if found is None:
+    end = data.find(b"\r\n\r\n")
+    start, *lines = data[: max(end, 0)].split(b"\r\n")
+    path = _path(start)
+    if path is None or not lines:
         return None
-    lines = found["fields"].decode("ascii").split("\r\n")[:-1]
     headers: dict[str, str] = {}
     for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip(" \t")
-    body = data[found.end() :]
+        field = _known_field(line) if len(line) <= _SHORT else _field(line)
+        if field is None:
+            return None
+        headers[field[0]] = field[1]
+    body = data[end + 4 :]
     length = headers.get("content-length", "")
-    unusual = _UNUSUAL.intersection(headers)
     if (
         len(headers) != len(lines)  # one of them came twice
         or not _LENGTH.fullmatch(length)
         or int(length) != len(body)
-        or any(headers[name].lower() != _KEPT_OPEN.get(name) for name in unusual)
+        or not (_UNUSUAL.isdisjoint(headers) or _only_kept_open(headers))
     ):
         return None
-    return Plain(found["path"].decode("ascii"), headers, body)
+    return Plain(path, headers, body)
+
+
+def _field(line: bytes) -> tuple[str, str] | None:
+    found = _FIELD.fullmatch(line)
+    if found is None:
+        return None
+    return found[1].decode("ascii").lower(), found[2].decode("ascii").strip(" ")
+
+
+_known_field = lru_cache(maxsize=256)(_field)
+
+
+@lru_cache(maxsize=16)
+def _path(start: bytes) -> str | None:
+    found = _START.fullmatch(start)
+    return None if found is None else found[1].decode("ascii")
+
+
+def _only_kept_open(headers: Headers) -> bool:
+    unusual = _UNUSUAL.intersection(headers)
+    return all(headers[name].lower() == _KEPT_OPEN.get(name) for name in unusual)
 
 
 class ShortWay:

@@ -254,8 +254,12 @@ def answer_of(status: HTTPStatus, headers: Mapping[str, str], body: bytes) -> by
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     length = "" if "Content-Length" in headers else f"Content-Length: {len(body)}\r\n"
     date = _date(int(time.time()))
-    head = f"HTTP/1.1 {status:d} {status.phrase}\r\n{fields}{length}Date: {date}\r\n\r\n"
-    return head.encode("latin-1") + body
+    return f"{_status_line(status)}{fields}{length}Date: {date}\r\n\r\n".encode("latin-1") + body
+
+
+@lru_cache(maxsize=16)
+def _status_line(status: HTTPStatus) -> str:
+    return f"HTTP/1.1 {status:d} {status.phrase}\r\n"
 
 
 @lru_cache(maxsize=1)

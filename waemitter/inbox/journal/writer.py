@@ -1,6 +1,7 @@
 """A webhook is committed before its sender gets a 200.
 
-Requests that arrive while one commit is under way share the next one. A sender that hangs up in the meantime changes nothing.
+Requests that arrive while one commit is under way share the next one, and many do not wait for it: they get one beside it. A
+sender that hangs up in the meantime changes nothing.
 With a spool, what Postgres does not take is synced to disk instead; while anything lies there, all that comes goes there too, so
 that the order stays.
 """
@@ -21,6 +22,9 @@ MOST_BYTES: Final = 64 * 1024 * 1024  # bodies that wait for their commit, all t
 LARGEST: Final = 500  # bodies in one commit
 LARGEST_BYTES: Final = 8 * 1024 * 1024  # in one commit, unless a single body is larger
 PATIENCE: Final = 5.0  # seconds: Meta comes again, so a slow database is soon a 503
+WORTH_A_SECOND: Final = (
+    16  # bodies: while a commit is on its way, so many that wait get one beside it
+)
 HOLD_OFF: Final = 1.0  # seconds without a try, once the database was too slow
 
 Waiting = tuple[Entry, asyncio.Future[None]]
@@ -108,19 +112,27 @@ class Journal:
         self._something.set()
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as appends:
-            while self._waiting or not self._closed:
-                if not self._waiting:
-                    self._something.clear()
-                    await self._something.wait()
-                    continue
-                batch = self._next_batch()
-                try:
-                    await self._write(batch, appends)
-                finally:
-                    self._bytes -= sum(len(entry.body) for entry, _ in batch)
-                    for _, committed in batch:  # only a cancellation leaves one without its answer
-                        committed.cancel()
+        async with asyncio.TaskGroup() as appends, asyncio.TaskGroup() as writers:
+            writers.create_task(self._write_on(appends, least=1))
+            if self._spool is None:  # whose order is that of the commits
+                writers.create_task(self._write_on(appends, least=WORTH_A_SECOND))
+
+    async def _write_on(self, appends: asyncio.TaskGroup, *, least: int) -> None:
+        """Write what waits, whenever that is `least` bodies."""
+        while self._waiting or not self._closed:
+            if len(self._waiting) < least:
+                if self._closed:
+                    return
+                self._something.clear()
+                await self._something.wait()
+                continue
+            batch = self._next_batch()
+            try:
+                await self._write(batch, appends)
+            finally:
+                self._bytes -= sum(len(entry.body) for entry, _ in batch)
+                for _, committed in batch:  # only a cancellation leaves one without its answer
+                    committed.cancel()
 
     def _next_batch(self) -> list[Waiting]:
         count = size = 0
