@@ -249,6 +249,35 @@ create table if not exists waemitter.outbox_transitions (
 );
 create index if not exists outbox_transitions_messages on waemitter.outbox_transitions (message_id, id);
 
+-- How far messages got, since the first one, as a funnel: what was read was delivered, and what was delivered was sent; `failed`
+-- is every other end. Each statement that moves messages leaves one row in outbox_counts, so that none waits for another at the
+-- totals; the sweep adds up what is older than the minute in which sends are counted.
+create table if not exists waemitter.outbox_totals (
+  id        boolean primary key default true check (id),  -- there is one row
+  sent      bigint not null default 0,
+  delivered bigint not null default 0,
+  read      bigint not null default 0,
+  failed    bigint not null default 0
+) with (fillfactor = 10);
+create table if not exists waemitter.outbox_counts (
+  at          timestamptz not null default clock_timestamp(),  -- '-infinity': inserted as they are
+  campaign_id bigint,
+  sent        bigint not null,
+  delivered   bigint not null,
+  read        bigint not null,
+  failed      bigint not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+do $$
+begin
+  if not exists (select from waemitter.outbox_totals) then  -- a scan, once: messages that are older than these tables
+    insert into waemitter.outbox_totals (sent, delivered, read, failed)
+      select count(*) filter (where status in ('sent', 'delivered', 'read')),
+        count(*) filter (where status in ('delivered', 'read')), count(*) filter (where status = 'read'),
+        count(*) filter (where status in ('failed', 'cancelled', 'expired', 'suppressed'))
+      from waemitter.outbox_messages;
+  end if;
+end $$;
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Barriers: what keeps a due row from being sent.
 
@@ -1018,13 +1047,21 @@ $$;
 
 -- Silent for rows due later than two sweeps (a daemon sweeps at least once a minute): a sweep finds those in time.
 create or replace function waemitter.notify_outbox_insert() returns trigger language plpgsql as $$
-declare v_due boolean; v_campaigns boolean;
+declare v_due boolean; v_campaigns boolean; v_ended boolean;
 begin
   select exists (select from inserted where available_at <= clock_timestamp() + interval '2 minutes'),
-         exists (select from inserted where campaign_id is not null) into v_due, v_campaigns;
+         exists (select from inserted where campaign_id is not null),
+         exists (select from inserted where available_at is null) into v_due, v_campaigns, v_ended;
   if v_campaigns then
     insert into waemitter.campaign_changes (campaign_id, became, n)
       select campaign_id, status, count(*) from inserted where campaign_id is not null group by 1, 2;
+  end if;
+  if v_ended then
+    insert into waemitter.outbox_counts (at, campaign_id, sent, delivered, read, failed)
+      select '-infinity', campaign_id, count(*) filter (where status in ('sent', 'delivered', 'read')),
+        count(*) filter (where status in ('delivered', 'read')), count(*) filter (where status = 'read'),
+        count(*) filter (where status in ('failed', 'cancelled', 'expired', 'suppressed'))
+      from inserted where available_at is null group by 2;
   end if;
   if v_due
      and pg_try_advisory_lock_shared(1463895373, tg_relid::integer)
@@ -1549,6 +1586,21 @@ begin
   if v_ids is null then return 0; end if;
   perform waemitter.count_campaigns(v_ids, '{}', '{}');
   return cardinality(v_ids);
+end $$;
+
+-- Add to the totals what is older than the rate's minute. One at a time: what another does is done.
+create or replace function waemitter.fold_counts() returns void language plpgsql as $$
+begin
+  if not pg_try_advisory_xact_lock(1463895373, 'waemitter.outbox_totals'::regclass::oid::integer) then return; end if;
+  with gone as (
+    delete from waemitter.outbox_counts c where c.at < clock_timestamp() - interval '2 minutes'
+    returning c.sent, c.delivered, c.read, c.failed),
+  sums as (
+    select sum(sent) as sent, sum(delivered) as delivered, sum(read) as read, sum(failed) as failed
+    from gone having count(*) > 0)
+  insert into waemitter.outbox_totals as t (sent, delivered, read, failed) select s.sent, s.delivered, s.read, s.failed from sums s
+  on conflict (id) do update set sent = t.sent + excluded.sent, delivered = t.delivered + excluded.delivered,
+    read = t.read + excluded.read, failed = t.failed + excluded.failed;
 end $$;
 
 -- Count a campaign anew from its rows: after an operator's own UPDATE or DELETE, which nobody counts.
@@ -2914,6 +2966,7 @@ begin
     select campaign_id, 'queued', 'failed', count(*) from moved where campaign_id is not null group by 1)
   select array_agg(id) into v_strays from moved;
   perform waemitter.count_changes();
+  perform waemitter.fold_counts();
   if v_strays is not null then
     perform waemitter.bury_messages(v_strays, array_fill('CHANNEL'::text, array[cardinality(v_strays)]), 'send');
   end if;
@@ -4939,11 +4992,20 @@ begin
   if found then notify waemitter_events; end if;
 end $$;
 
--- What the triggers call has its owner's rights: whoever may change a message shall not need a right to events.
+-- Counts them, too (outbox_counts): here it is known how they were before. What the triggers call has its owner's rights:
+-- whoever may change a message shall not need a right to events.
 create or replace function waemitter.messages_changed() returns trigger language plpgsql
   security definer set search_path = pg_catalog, pg_temp set enable_hashjoin = on as $$
 declare v_wanted text[] := waemitter.wanted_events(); v_ids bigint[]; v_words text[];
 begin
+  insert into waemitter.outbox_counts (campaign_id, sent, delivered, read, failed)
+    select c.* from (
+      select s.campaign_id, sum(s.n * (s.status in ('sent', 'delivered', 'read'))::integer) as sent,
+        sum(s.n * (s.status in ('delivered', 'read'))::integer) as delivered, sum(s.n * (s.status = 'read')::integer) as read,
+        sum(s.n * (s.status in ('failed', 'cancelled', 'expired', 'suppressed'))::integer) as failed
+      from (select campaign_id, status, 1 as n from after union all select campaign_id, status, -1 from before) s
+      where s.status not in ('queued', 'sending', 'unconfirmed') group by 1) c
+    where (c.sent, c.delivered, c.read, c.failed) <> (0, 0, 0, 0);
   if v_wanted is null then return null; end if;
   select array_agg(a.id order by a.id, w.n), array_agg(w.word order by a.id, w.n) into v_ids, v_words
   from after a join before b on b.id = a.id cross join lateral (values  -- several at once: statuses come in batches
@@ -5325,7 +5387,7 @@ begin
     grant update (status, available_at, due_at, hold, attempts, claimed_at, whatsapp_message_id, error_code, error_message,
                   sent_at, failed_at, expires_at) on waemitter.outbox_messages to waemitter_app;
     grant select, insert on waemitter.outbox_transitions, waemitter.outbox_attempts to waemitter_app;
-    grant insert on waemitter.campaign_changes to waemitter_app;
+    grant insert on waemitter.campaign_changes, waemitter.outbox_counts to waemitter_app;
     grant select on waemitter.campaigns to waemitter_app;
     grant select, update (resolution_status, retry_count) on waemitter.dead_letters to waemitter_app;
     if not exists (select from pg_policies where schemaname = 'waemitter' and policyname = 'application') then
@@ -5340,6 +5402,7 @@ begin
       create policy application on waemitter.channels for select to waemitter_app using (true);
       create policy application on waemitter.campaigns for select to waemitter_app using (true);
       create policy application on waemitter.campaign_changes for insert to waemitter_app with check (true);
+      create policy application on waemitter.outbox_counts for insert to waemitter_app with check (true);
       create policy application on waemitter.dead_letters to waemitter_app
         using (exists (select from waemitter.outbox_messages o where o.id = message_id))
         with check (exists (select from waemitter.outbox_messages o where o.id = message_id));

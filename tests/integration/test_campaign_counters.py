@@ -16,6 +16,11 @@ from waemitter.outbox.message import Attempt
 from waemitter.outbox.retry import Outcome
 
 ROWS: Final = 3
+TOTALS: Final = """
+    select sum(sent), sum(delivered), sum(read), sum(failed) from (
+      select sent, delivered, read, failed from waemitter.outbox_totals
+      union all select sent, delivered, read, failed from waemitter.outbox_counts) c
+"""
 
 
 @pytest.fixture
@@ -77,6 +82,7 @@ async def test_whatever_happens_the_counters_are_those_of_a_recount(
 ) -> None:
     outbox = campaigns.outbox
     await outbox.pool.execute("delete from waemitter.outbox_messages")  # the last example's
+    before = await outbox.pool.fetchrow(TOTALS)
     campaign = await campaigns.make(*numbers(ROWS))
     messages = await campaigns.messages(campaign)
     attempts: dict[int, Attempt] = {}
@@ -102,6 +108,11 @@ async def test_whatever_happens_the_counters_are_those_of_a_recount(
 
     counters = await campaigns.counters(campaign)
     assert counters == await campaigns.recounted(campaign)
+    totals = zip(await outbox.pool.fetchrow(TOTALS) or (), before or (), strict=True)
+    assert [after - earlier for after, earlier in totals] == [
+        *(counters[word] for word in ("sent", "delivered", "read")),
+        sum(counters[word] for word in ("failed", "suppressed", "cancelled", "expired")),
+    ]
     assert counters["sent"] >= counters["delivered"] >= counters["read"]
     ended = sum(counters[word] for word in ("sent", "failed", "suppressed", "cancelled", "expired"))
     assert (await campaigns.store.get(campaign)).status == (

@@ -27,7 +27,7 @@ class StatusParameters(Parameters):
 
 
 class Stats(Answered):
-    """A funnel: what was read was delivered, and what was delivered was sent."""
+    """A funnel since the first message: what was read was delivered, and what was delivered was sent."""
 
     pending: int
     processing: int
