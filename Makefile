@@ -34,7 +34,7 @@ chaos: $(VENV)/.dev ## faults by a seed; SEED=7 repeats a run, BLOWS=60 MESSAGES
 	@CHAOS_SEED=$(SEED) CHAOS_BLOWS=$(BLOWS) CHAOS_MESSAGES=$(MESSAGES) $(BIN)/python -m pytest -s -q tests/e2e/test_chaos_schedule.py $(ARGS)
 
 mutants: $(VENV)/.dev ## seeded defects, each of which a test must catch
-	@$(BIN)/python tests/mutants.py $(ARGS)
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 audit: $(VENV)/.dev ## known vulnerabilities of what is installed, as far as advisories can be had here
 	@.ci/audit $(BIN)/python

@@ -4570,6 +4570,7 @@ create or replace function waemitter.end_agent_sessions(
 declare v_ids bigint[]; v_agents text[]; v_days date[]; v_contacts bigint[]; v_tokens bigint[];
 begin
   perform set_config('synchronous_commit', 'off', true);  -- as in begin_agent_session
+  perform from waemitter.agent_sessions s where s.id = any (session_ids) and s.outcome = 'running' order by s.id for no key update;
   with ended as (
     update waemitter.agent_sessions s set
       outcome = e.outcome, calls = e.calls, tool_calls = e.tool_calls, input_tokens = e.input_tokens, output_tokens = e.output_tokens,

@@ -62,6 +62,27 @@ async def test_a_reply_that_cannot_be_kept_harms_none_that_ends_with_it(dsn: str
         assert stage == "commit"
 
 
+async def test_a_conversation_that_is_locked_holds_up_no_other_turn(dsn: str) -> None:
+    async with talking(dsn) as talk, talk.pool.acquire() as application:
+        await talk.hear("wamid.1", sender=ADA)
+        await talk.hear("wamid.2", sender=BOB)
+        await talk.due()
+        claimed = (await talk.worker.claim(10)).rows
+        ada, bob = sorted(claimed, key=lambda turn: turn.conversation_id)
+        async with application.transaction():
+            await application.execute(
+                "select from waemitter.conversations where id = $1 for update", ada.conversation_id
+            )
+            held = asyncio.create_task(talk.worker.work(ada))
+            await eventually(lambda: len(talk.script.turns) == 1)
+            await talk.worker.work(bob)
+            assert not held.done()
+            assert await talk.replies() == ["you said: hello"]
+        await held
+        assert await talk.replies() == ["you said: hello"] * 2
+        assert await talk.buffers() == [("completed", 1)] * 2
+
+
 async def test_an_answer_that_takes_its_time_is_announced_by_dots(dsn: str) -> None:
     async with talking(dsn) as talk:
 

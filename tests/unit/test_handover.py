@@ -69,6 +69,14 @@ def test_once_closed_it_takes_no_more_and_gives_out_what_waits(handover):
     assert handover.room(entries(1)) is None
 
 
+def test_once_closed_it_gives_out_what_two_commits_at_once_found_room_for(handover):
+    assert handover.room(entries(MOST)) == LEASE
+    assert handover.room(entries(1)) == LEASE
+    handover.take(range(MOST), entries(MOST))
+    handover.take([MOST], entries(1))
+    assert len(handover.close()) == MOST + 1
+
+
 def test_what_is_of_another_source_finds_no_room(handover):
     assert handover.room([*entries(2), Entry("chatwoot", b"{}", "{}")]) is None
     assert handover.room(entries(2)) == LEASE

@@ -219,6 +219,23 @@ async def test_with_a_spool_an_outage_is_no_refusal_and_the_disk_has_it(tmp_path
     assert store.commits == [[b"1"], [b"4"]]
 
 
+async def test_with_a_spool_commits_come_one_after_the_other_so_that_the_order_stays(
+    tmp_path: Path,
+) -> None:
+    store = Store()
+    store.open.clear()
+    async with spooling(store, tmp_path) as (journal, _), asyncio.TaskGroup() as group:
+        group.create_task(record(journal, b"0"))
+        await store.begun.wait()
+        for n in range(1, 2 * WORTH_A_SECOND):
+            group.create_task(record(journal, str(n).encode()))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert store.asked == 1
+        store.open.set()
+    assert [len(commit) for commit in store.commits] == [1, 2 * WORTH_A_SECOND - 1]
+
+
 async def test_when_the_disk_does_not_take_it_either_its_sender_is_told(tmp_path: Path) -> None:
     store = Store()
     store.outage = DatabaseUnreachable("away")

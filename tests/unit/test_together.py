@@ -19,15 +19,19 @@ class Statements:
         self.gate = asyncio.Event()
         self.gate.set()
         self.away = False
+        self.cancelled = False
+        self.forgotten = False
 
     async def ask(self, numbers: Sequence[int]) -> Sequence[int]:
         self.asked.append(list(numbers))
         await self.gate.wait()
         if self.away:
             raise DatabaseUnreachable("away")
+        if self.cancelled:
+            raise asyncio.CancelledError
         if min(numbers) < 0:
             raise ValueError(min(numbers))
-        return [number * 2 for number in numbers]
+        return [number * 2 for number in numbers[int(self.forgotten) :]]
 
 
 async def test_what_comes_at_once_shares_a_statement_and_each_has_its_own_answer() -> None:
@@ -91,6 +95,29 @@ async def test_who_is_cancelled_before_its_turn_has_asked_nothing() -> None:
     with pytest.raises(asyncio.CancelledError):
         await first
     assert made.asked == [[1], [3]]
+
+
+async def test_nobody_waits_for_a_statement_that_was_cancelled_nor_behind_it() -> None:
+    made = Statements()
+    together = Together(made.ask, largest=1)
+    made.cancelled = True
+    calls = [asyncio.create_task(together(n)) for n in (1, 2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [call.done() and call.cancelled() for call in calls] == [True, True]
+    made.cancelled = False
+    assert await together(3) == 6
+    assert made.asked == [[1], [3]]
+
+
+async def test_who_gets_no_answer_is_told() -> None:
+    made = Statements()
+    together = Together(made.ask)
+    made.forgotten = True
+    answers = await asyncio.gather(*(together(n) for n in (1, 2)), return_exceptions=True)
+    assert [type(each) for each in answers] == [ValueError, ValueError]
+    made.forgotten = False
+    assert await together(3) == 6
 
 
 def test_rows_become_arrays() -> None:

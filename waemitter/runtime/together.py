@@ -40,6 +40,7 @@ class Together(Generic[Asked, Answer]):
         return await answer
 
     async def _ask_all(self) -> None:
+        batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
         try:
             while self._waiting:
                 batch = [each for each in self._waiting[: self._largest] if not each[1].done()]
@@ -48,10 +49,14 @@ class Together(Generic[Asked, Answer]):
                     await self._answer(batch)
         finally:
             self._asking = None
+            for _, future in (*batch, *self._waiting):  # only a cancellation leaves one unanswered
+                future.cancel()
+            self._waiting.clear()
 
     async def _answer(self, batch: Sequence[tuple[Asked, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._ask([asked for asked, _ in batch])
+            answered = list(zip(batch, answers, strict=True))
         except Exception as error:  # noqa: BLE001 each caller is told
             if len(batch) > 1 and not isinstance(error, DatabaseUnreachable):
                 for one in batch:  # what one of them has, the others shall not suffer from
@@ -61,7 +66,7 @@ class Together(Generic[Asked, Answer]):
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future), answer in answered:
             if not future.done():
                 future.set_result(answer)
 

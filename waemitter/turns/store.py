@@ -98,19 +98,27 @@ class TurnStore:
         with outages():
             return cast("bool", await self._pool.fetchval(self.RENEW, *hold, lease))
 
-    # In the order in which the inbox locks conversations, so that neither waits for the other in a circle.
+    # In the order in which the inbox locks conversations, so that neither waits for the other in a circle. Together they wait for
+    # none: a conversation that somebody else has locked comes without an outcome, unless ($16) it may be waited for.
     COMMIT: Final = """
-        select nth, waemitter.commit_turn(turn_id => turn_id, lock_id => lock_id, fence => fence, route => route,
-          replies => replies, session => session, session_before => session_before, ttl => ttl, handover => handover,
-          takeover => takeover, discard => discard, most_superseded => most_superseded, desk => desk,
-          default_desk => default_desk, forwards => forwards) as outcome
+        with free as materialized (
+          select v.id from waemitter.conversations v
+          where v.id in (select b.conversation_id from waemitter.message_buffer b where b.id = any ($1::bigint[]))
+          order by v.id for no key update skip locked)
+        select nth, case when $16::boolean or is_free then
+          waemitter.commit_turn(turn_id => turn_id, lock_id => lock_id, fence => fence, route => route,
+            replies => replies, session => session, session_before => session_before, ttl => ttl, handover => handover,
+            takeover => takeover, discard => discard, most_superseded => most_superseded, desk => desk,
+            default_desk => default_desk, forwards => forwards) end as outcome
         from (
-          select t.* from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[]::jsonb[], $6::text[]::jsonb[],
+          select t.*, f.id is not null as is_free
+          from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[]::jsonb[], $6::text[]::jsonb[],
               $7::text[]::jsonb[], $8::interval[], $9::boolean[], $10::interval[], $11::boolean[], $12::integer[], $13::text[],
               $14::text[], $15::text[]::jsonb[])
             with ordinality as t (turn_id, lock_id, fence, route, replies, session, session_before, ttl, handover, takeover,
               discard, most_superseded, desk, default_desk, forwards, nth)
-          left join waemitter.message_buffer b on b.id = t.turn_id order by b.conversation_id, nth) ordered
+          left join waemitter.message_buffer b on b.id = t.turn_id
+          left join free f on f.id = b.conversation_id order by b.conversation_id, nth) ordered
     """
 
     async def commit(
@@ -129,30 +137,36 @@ class TurnStore:
         `forwards`: what the customer wrote, as rows for a Chatwoot channel: the answer's `desk`, or, when a person has the
         conversation, the one in which it is, else the `default_desk`.
 
-        Turns that end at the same time share a transaction. Raises what the database says to replies that it cannot keep.
+        Turns that end at the same time share a transaction; one whose conversation somebody has locked waits for that alone.
+        Raises what the database says to replies that it cannot keep.
         """
         session = answer.session
-        return await self._commit(
-            (
-                *hold,
-                route,
-                _json([dict(message) for message in answer.messages]),
-                None if session is None else _json(_session(session)),
-                _json(_session(before)),
-                terms.session_ttl,
-                answer.handover,
-                terms.takeover,
-                discard,
-                terms.most_superseded,
-                answer.desk,
-                terms.default_desk,
-                _json([dict(message) for message in forwards]),
-            )
+        ending = (
+            *hold,
+            route,
+            _json([dict(message) for message in answer.messages]),
+            None if session is None else _json(_session(session)),
+            _json(_session(before)),
+            terms.session_ttl,
+            answer.handover,
+            terms.takeover,
+            discard,
+            terms.most_superseded,
+            answer.desk,
+            terms.default_desk,
+            _json([dict(message) for message in forwards]),
         )
+        outcome = await self._commit(ending)
+        if outcome is None:
+            (outcome,) = await self._commit_all([ending], wait=True)
+        return cast("Outcome", outcome)
 
-    async def _commit_all(self, ending: Sequence[tuple[Any, ...]]) -> Sequence[Outcome]:
+    async def _commit_all(
+        self, ending: Sequence[tuple[Any, ...]], *, wait: bool = False
+    ) -> Sequence[Outcome | None]:
+        """None: its conversation is locked by somebody else, which only `wait` waits for."""
         with outages():
-            rows = await self._pool.fetch(self.COMMIT, *columns(ending))
+            rows = await self._pool.fetch(self.COMMIT, *columns(ending), wait)
         outcomes = {row["nth"]: row["outcome"] for row in rows}
         return [outcomes[nth] for nth in range(1, len(ending) + 1)]
 

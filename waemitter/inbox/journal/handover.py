@@ -58,4 +58,4 @@ class LocalHandover:
     def close(self) -> list[Webhook]:
         """Take no more; returns what still waits."""
         self._closed = True
-        return self.next(MOST)
+        return self.next(len(self._waiting))
