@@ -1,6 +1,6 @@
 """A language model that says what it is told to: `POST /v1/chat/completions`, as OpenAI's and all that speak its language.
 
-Shapes are those of OpenAI's API reference, "Create chat completion" and "Error codes".
+Shapes are those of OpenAI's API reference, "Create chat completion", "List models" and "Error codes".
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class ModelApi:
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/v1/chat/completions", self.complete)
+        router.add_get("/v1/models", self.listed)
         router.add_get("/_simulator/model", self.told)
         router.add_post("/_simulator/model", self.script)
         router.add_delete("/_simulator/model", self.forget)
@@ -99,6 +100,10 @@ class ModelApi:
     async def forget(self, _: web.Request) -> web.Response:
         self._model.clear()
         return _json({"success": True})
+
+    async def listed(self, _: web.Request) -> web.Response:
+        model = {"id": "simulated", "object": "model", "created": 0, "owned_by": "waemitter"}
+        return _json({"object": "list", "data": [model]})
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         asked = _asked(await request.read())

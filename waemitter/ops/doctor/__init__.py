@@ -3,6 +3,8 @@
 finding     what was found, and what to do about it
 database    connection, schema, rights, triggers, clock, LISTEN, pooler
 meta        token, phone number id, whether the number may send
+chatwoot    whether the token is good, and each inbox there
+agents      whether each model's endpoint answers, and takes the key
 door        the own address: the port, Meta's handshake, signed and unsigned webhooks
 examination the order of all this
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from waemitter.ops.doctor.agents import agent_findings
 from waemitter.ops.doctor.chatwoot import chatwoot_findings
 from waemitter.ops.doctor.database import database_findings
 from waemitter.ops.doctor.door import door_findings
@@ -35,6 +36,8 @@ async def examine(found: Loaded, *, url: str | None = None) -> AsyncIterator[Fin
     else:
         yield skipped("number", "a dry run: nothing is sent")
     async for finding in chatwoot_findings(settings):
+        yield finding
+    async for finding in agent_findings(settings):
         yield finding
     async for finding in door_findings(settings, url):
         yield finding

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
@@ -42,20 +43,45 @@ class Compatible(Provider):
         import openai  # noqa: PLC0415  only where an agent is configured
 
         try:
-            async with asyncio.timeout(timeout):
+            async with _answered(timeout):
                 # Not chat.completions.create, which spends ten times this on walking the types of what it sends and gets.
                 made = await self._client.post(
                     "/chat/completions", cast_to=object, body=_body(request)
                 )
-        except (TimeoutError, openai.APITimeoutError):
-            raise ProviderFailed("timeout", f"no answer within {timeout:.1f} s") from None
         except openai.APIStatusError as error:
             raise _status(error) from None
-        except openai.APIConnectionError:
-            raise ProviderFailed("unreachable", "the endpoint cannot be reached") from None
-        except (openai.OpenAIError, ValueError):
-            raise ProviderFailed("malformed", "the answer cannot be read") from None
         return _completion(made, tools=bool(request.tools))
+
+    async def knock(self, *, timeout: float) -> int:
+        """Ask for the list of models: the HTTP status of the answer. Raises ProviderFailed when there is none."""
+        import openai  # noqa: PLC0415  only where an agent is configured
+
+        try:
+            async with _answered(timeout):
+                await self._client.get("/models", cast_to=object)
+        except openai.APIStatusError as error:
+            return error.status_code
+        return HTTPStatus.OK
+
+
+@asynccontextmanager
+async def _answered(timeout: float) -> AsyncIterator[None]:
+    """Turn what is no answer into ProviderFailed; an answer that is an error stays an APIStatusError."""
+    import openai  # noqa: PLC0415  only where an agent is configured
+
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except TimeoutError:
+        raise ProviderFailed("timeout", f"no answer within {timeout:.1f} s") from None
+    except openai.APIStatusError:
+        raise
+    except (
+        openai.APIConnectionError
+    ):  # its subclass APITimeoutError, too: over aiohttp, a refused connection is one
+        raise ProviderFailed("unreachable", "the endpoint cannot be reached") from None
+    except (openai.OpenAIError, ValueError):
+        raise ProviderFailed("malformed", "the answer cannot be read") from None
 
 
 def _body(request: Request) -> dict[str, Any]:
