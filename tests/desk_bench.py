@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import aiohttp
 import orjson
 
 from tests.chatwoot import ACCOUNT, INBOX, TOKEN, Chatwoot, chatwoot
@@ -84,6 +85,28 @@ class Desk:
         return [tuple(row) for row in rows]
 
 
+def client_of(session: aiohttp.ClientSession, url: str) -> ChatwootClient:
+    return ChatwootClient(
+        session,
+        base_url=url,
+        account_id=ACCOUNT,
+        api_token=TOKEN,
+        total_timeout=5,
+        connect_timeout=2,
+    )
+
+
+async def desk_channel(outbox: OutboxStore) -> None:
+    await outbox.ensure_channel(
+        DESK,
+        kind="chatwoot",
+        phone_number_id=None,
+        messages_per_second=0,
+        pair_seconds=0,
+        pair_burst=None,
+    )
+
+
 @asynccontextmanager
 async def desk_at(
     dsn: str, script: Script | None = None, *, api: bool = True, assigns: bool = True, **policy: Any
@@ -94,52 +117,30 @@ async def desk_at(
         chatwoot(api=api) as fake,
         open_session(connections=10) as session,
     ):
-        store = DeskStore(talk.pool)
-        outbox = OutboxStore(talk.pool)
-        await outbox.ensure_channel(
-            DESK,
-            kind="chatwoot",
-            phone_number_id=None,
-            messages_per_second=0,
-            pair_seconds=0,
-            pair_burst=None,
-        )
-        inboxes = Inboxes(ACCOUNT, {INBOX: DESK})
-        client = ChatwootClient(
-            session,
-            base_url=fake.url,
-            account_id=ACCOUNT,
-            api_token=TOKEN,
-            total_timeout=5,
-            connect_timeout=2,
-        )
+        store, outbox = DeskStore(talk.pool), OutboxStore(talk.pool)
+        await desk_channel(outbox)
+        inboxes, client = Inboxes(ACCOUNT, {INBOX: DESK}), client_of(session, fake.url)
+        events = talk.bench.observed.events
         effects = DeskEffects(
             store,
             inboxes,
             Terms(datetime.timedelta(hours=4), assigns=assigns),
             gatherer=talk.bench.splitter._effects._gatherer,  # type: ignore[arg-type] # talking() sets it
             listener=None,
-            events=talk.bench.observed.events,
+            events=events,
         )
         made: Desk
 
         async def journal(bodies: Any) -> None:
             await made.journal(bodies)
 
+        files = Fetched(session, {}, base_url=fake.url, timeout=5)
         made = Desk(
             talk,
             fake,
-            DeskSplitter(
-                talk.bench.inbox, effects, events=talk.bench.observed.events, clock=lambda: 0.0
-            ),
+            DeskSplitter(talk.bench.inbox, effects, events=events, clock=lambda: 0.0),
             DeskReconciler(store, client, inboxes, journal=journal, clock=lambda: 0.0),
-            ChatwootCarrier(
-                DESK,
-                PlaceStore(talk.pool),
-                client,
-                inbox_id=INBOX,
-                files=Fetched(session, {}, base_url=fake.url, timeout=5),
-            ),
+            ChatwootCarrier(DESK, PlaceStore(talk.pool), client, inbox_id=INBOX, files=files),
             Outbox(talk.pool, outbox),
         )
         yield made

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import gc
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,40 @@ class Whole:
         )
 
 
+def overheard(patch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement of pools that are opened from now on."""
+    statements: list[str] = []
+
+    async def overhear(connection: Connection) -> None:
+        connection.add_query_logger(lambda record: statements.append(record.query))
+
+    patch.setattr(
+        "waemitter.db.pool.asyncpg.create_pool",
+        functools.partial(asyncpg.create_pool, init=overhear),
+    )
+    return statements
+
+
+def environment(dsn: str, port: int) -> dict[str, str]:
+    """A channel without a limit, whose Cloud API is at that port."""
+    return {
+        "DATABASE_URL": dsn,
+        "WHATSAPP_API_URL": f"http://127.0.0.1:{port}/v24.0",
+        "WHATSAPP_ACCESS_TOKEN": "simulated",
+        "WHATSAPP_PHONE_NUMBER_ID": "111000111",
+        "WAEMITTER_HTTP__PORT": "0",
+        "WAEMITTER_LOGGING__LEVEL": "error",
+        "WAEMITTER_CHANNEL__MESSAGES_PER_SECOND": "0",
+    }
+
+
+def written(settings: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name[1:] if name.startswith("_") else f"WAEMITTER_{name}": value
+        for name, value in settings.items()
+    }
+
+
 @asynccontextmanager
 async def whole_daemon(
     dsn: str,
@@ -77,35 +111,12 @@ async def whole_daemon(
 
     The channel has no limit unless one says so.
     """
-    statements: list[str] = []
-
-    async def overhear(connection: Connection) -> None:
-        connection.add_query_logger(lambda record: statements.append(record.query))
-
-    patch.setattr(
-        "waemitter.db.pool.asyncpg.create_pool",
-        functools.partial(asyncpg.create_pool, init=overhear),
-    )
+    statements = overheard(patch)
     stop = Stop(grace=20)
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     async with await serve(sink := Sink(latency=latency)) as server:
         port = server.sockets[0].getsockname()[1]
-        loaded = load(
-            environ={
-                "DATABASE_URL": dsn,
-                "WHATSAPP_API_URL": f"http://127.0.0.1:{port}/v24.0",
-                "WHATSAPP_ACCESS_TOKEN": "simulated",
-                "WHATSAPP_PHONE_NUMBER_ID": "111000111",
-                "WAEMITTER_HTTP__PORT": "0",
-                "WAEMITTER_LOGGING__LEVEL": "error",
-                "WAEMITTER_CHANNEL__MESSAGES_PER_SECOND": "0",
-            }
-            | {
-                name[1:] if name.startswith("_") else f"WAEMITTER_{name}": value
-                for name, value in settings.items()
-            },
-            config=config,
-        )
+        loaded = load(environ=environment(dsn, port) | written(settings), config=config)
         admin = await asyncpg.connect(dsn)
         running = asyncio.ensure_future(run_daemon(loaded.settings, stop=stop))
         try:

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "waemitter").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 STATEMENT = re.compile(
     r"\s*(select|insert into|update \w|delete from|with \w+ (as )?\(|create |alter |drop |notify |listen )"
     r"|\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH \w+ AS|CREATE|ALTER|DROP)\b"
@@ -30,12 +31,12 @@ def may_hold_sql(module: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("module", MODULES, ids=name)
+@pytest.mark.parametrize("module", [*MODULES, *TESTS], ids=name)
 def test_a_file_is_a_page_to_read_at_once(module: Path) -> None:
     assert module.read_text().count("\n") <= 400
 
 
-@pytest.mark.parametrize("module", MODULES, ids=name)
+@pytest.mark.parametrize("module", [*MODULES, *TESTS], ids=name)
 def test_a_function_fits_on_a_screen(module: Path) -> None:
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chatwoot import ACCOUNT, AGENT, INBOX, SECRET, TOKEN, chatwoot
+from tests.chatwoot import ACCOUNT, AGENT, INBOX, SECRET, TOKEN, Chatwoot, chatwoot
 from tests.e2e.scene import Scene, post, until
 from tests.e2e.test_conversation import Customer
 
+MENU = "Write agent for a person."
 ROUTES = f"""
 [[channels]]
 name = "default"
@@ -28,83 +30,85 @@ buffer = {{ mode = "off" }}
 name = "rest"
 fallback = true
 handler = "reply"
-text = "Write agent for a person."
+text = "{MENU}"
 buffer = {{ mode = "off" }}
 """
 TO_CUSTOMER = """
     select payload #>> '{text,body}' from waemitter.outbox_messages
     where channel = 'default' and status in ('sent', 'delivered', 'read') order by id
 """
+TO_DESK = "select status from waemitter.outbox_messages where channel = 'support'"
 HERS = "select status from waemitter.conversations where channel = 'default'"
 
 
-async def test_from_the_bot_to_an_agent_and_back(scene: Scene, tmp_path: Path) -> None:
-    file = tmp_path / "waemitter.toml"
+@dataclass
+class Story:
+    """What customer and agent get to read, waited for."""
+
+    scene: Scene
+    fake: Chatwoot
+
+    async def customer_read(self, *words: str) -> None:
+        async def reached() -> bool:
+            return [row[0] for row in await self.scene.fetch(TO_CUSTOMER)] == list(words)
+
+        await until(reached)
+
+    async def agent_read(self, *words: str) -> None:
+        async def reached() -> bool:
+            return self.fake.said() == list(words)
+
+        await until(reached)
+
+    async def whose(self, status: str) -> None:
+        async def reached() -> bool:
+            return bool(await self.scene.value(HERS) == status)
+
+        await until(reached)
+
+
+def settings_of(fake: Chatwoot, folder: Path) -> dict[str, str]:
+    file = folder / "waemitter.toml"
     file.write_text(ROUTES)
+    return {
+        "WAEMITTER_CONFIG": str(file),
+        "CHATWOOT_BASE_URL": fake.url,
+        "CHATWOOT_ACCOUNT_ID": str(ACCOUNT),
+        "CHATWOOT_API_TOKEN": TOKEN,
+        "CHATWOOT_WEBHOOK_SECRET": SECRET,
+    }
+
+
+async def test_from_the_bot_to_an_agent_and_back(scene: Scene, tmp_path: Path) -> None:
     async with chatwoot() as fake:
-        settings = {
-            "WAEMITTER_CONFIG": str(file),
-            "CHATWOOT_BASE_URL": fake.url,
-            "CHATWOOT_ACCOUNT_ID": str(ACCOUNT),
-            "CHATWOOT_API_TOKEN": TOKEN,
-            "CHATWOOT_WEBHOOK_SECRET": SECRET,
-        }
+        settings = settings_of(fake, tmp_path)
         _, address = await scene.play(environ=settings)
-        customer = Customer(scene, "+14155550123")
         fake.webhook = f"{address}/webhooks/chatwoot"
-
-        assert fake.webhook is not None
-
-        async def said(*words: str) -> None:
-            async def reached() -> bool:
-                rows = await scene.fetch(TO_CUSTOMER)
-                return [row[0] for row in rows] == list(words)
-
-            await until(reached)
-
-        async def came(*words: str) -> None:
-            async def reached() -> bool:
-                return fake.said() == list(words)
-
-            await until(reached)
-
-        async def whose(status: str) -> None:
-            async def reached() -> bool:
-                return bool(await scene.value(HERS) == status)
-
-            await until(reached)
+        customer, story = Customer(scene, "+14155550123"), Story(scene, fake)
 
         await customer.writes("Hello")
-        await said("Write agent for a person.")
+        await story.customer_read(MENU)
         fake.faults = ["drop after"]  # it arrives, and nobody says so
         await customer.writes("Agent")
-        await came("Agent")
+        await story.agent_read("Agent")
         await fake.write(1, "Carol here")
-        await said("Write agent for a person.", "Carol here")
-        await whose("human")
+        await story.customer_read(MENU, "Carol here")
+        await story.whose("human")
         await customer.writes("My bag is gone")
-        await came("Agent", "My bag is gone")
+        await story.agent_read("Agent", "My bag is gone")
 
         fake.lost = True
         await fake.write(1, "We have it")
-        assert (
-            await scene.command("jobs", "run", "chatwoot-reconciler", environ=settings)
-        ).code == 0
-        await said("Write agent for a person.", "Carol here", "We have it")
+        ran = await scene.command("jobs", "run", "chatwoot-reconciler", environ=settings)
+        assert ran.code == 0
+        await story.customer_read(MENU, "Carol here", "We have it")
         fake.lost = False
         await fake.change(1, assignee=AGENT)
         await fake.change(1, status="resolved")
-        await whose("idle")
+        await story.whose("idle")
         await customer.writes("Thanks")
-        await said(
-            *("Write agent for a person.", "Carol here", "We have it"), "Write agent for a person."
-        )
+        await story.customer_read(MENU, "Carol here", "We have it", MENU)
 
-        assert await post(fake.webhook, b"{}") == 401
+        assert await post(f"{address}/webhooks/chatwoot", b"{}") == 401
         assert fake.said() == ["Agent", "My bag is gone"]  # each once
-        assert {
-            row["status"]
-            for row in await scene.fetch(
-                "select status from waemitter.outbox_messages where channel = 'support'"
-            )
-        } == {"sent"}
+        assert {row["status"] for row in await scene.fetch(TO_DESK)} == {"sent"}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from tests.agents import bodies, customer, scene, spec, variant
+from tests.agents import Scene, bodies, customer, scene, spec, variant
 from tests.support import eventually
 from waemitter.turns.agents.agent import Bill
 from waemitter.turns.agents.store import Ended
-from waemitter.turns.turn import Answer, Contact
+from waemitter.turns.turn import Answer, Contact, Turn
 
 
 async def test_tokens_and_costs_are_the_server_s_count(dsn: str) -> None:
@@ -75,6 +75,36 @@ async def test_no_number_of_turns_at_once_exceeds_the_day_s_budget(dsn: str) -> 
         assert await s.used(0) == answered * 1000
 
 
+async def begin_all(
+    s: Scene, turns: Sequence[Turn], *, per_day: int | None = None
+) -> list[tuple[int, str | None]]:
+    """At once, each with 100 tokens more than the one before: session and refusal."""
+    return await asyncio.gather(
+        *(
+            s.store.begin(
+                turn,
+                agent="assistant",
+                variant=variant(),
+                estimate=100 * (n + 1),
+                per_day=per_day,
+                per_contact=None,
+            )
+            for n, turn in enumerate(turns)
+        )
+    )
+
+
+async def end_all(s: Scene, ending: Sequence[tuple[Turn, int, int]]) -> None:
+    """At once: turns, their sessions and the tokens that each used."""
+    ends: list[Awaitable[None]] = []
+    for turn, session, tokens in ending:
+        ended = Ended(session=session, variant=variant(), heard="hi")
+        ended.outcome, ended.said = "answered", "ho"
+        ended.bill = Bill(calls=1, input_tokens=tokens, output_tokens=0)
+        ends.append(s.store.end(turn, ended, took=1.0))
+    await asyncio.gather(*ends)
+
+
 async def test_turns_at_once_are_accounted_for_one_by_one(dsn: str) -> None:
     """Within the budgets by one statement for all; beside a lost attempt, or beyond a budget, in turn: with the same result."""
     async with scene(dsn) as s:
@@ -83,45 +113,20 @@ async def test_turns_at_once_are_accounted_for_one_by_one(dsn: str) -> None:
             s.turn("hi", contact=Contact(who, None, None, None, None), conversation_id=talk)
             for who, talk in people
         ]
-
-        async def begin(*, per_day: int | None = None) -> list[tuple[int, str | None]]:
-            return await asyncio.gather(
-                *(
-                    s.store.begin(
-                        turn,
-                        agent="assistant",
-                        variant=variant(),
-                        estimate=100 * (n + 1),
-                        per_day=per_day,
-                        per_contact=None,
-                    )
-                    for n, turn in enumerate(turns)
-                )
-            )
-
-        assert [refusal for _, refusal in await begin()] == [None, None, None]
+        assert [refusal for _, refusal in await begin_all(s, turns)] == [None, None, None]
         assert [await s.used(who) for who, _ in people] == [100, 200, 300]
         assert await s.used(0) == 600
 
-        async def end(opened: list[tuple[int, str | None]], *nth: int) -> None:
-            for n in nth:
-                ended = Ended(session=opened[n][0], variant=variant(), heard="hi")
-                ended.outcome, ended.said = "answered", "ho"
-                ended.bill = Bill(calls=1, input_tokens=10, output_tokens=10 * n)
-                ends.append(s.store.end(turns[n], ended, took=1.0))
-            await asyncio.gather(*ends)
-            ends.clear()
-
-        ends: list[Awaitable[None]] = []
-        opened = await begin(per_day=400)  # again: each gives back what its first attempt had
+        # again: each gives back what its first attempt had
+        opened = await begin_all(s, turns, per_day=400)
         assert [refusal for _, refusal in opened] == ["day", "day", None]
         assert [await s.used(who) for who, _ in people] == [0, 0, 300]
-        await end(opened, 2)
+        await end_all(s, [(turns[2], opened[2][0], 30)])
         assert await s.used(0) == 30
 
-        opened = await begin(per_day=400)  # too much for all of them together
+        opened = await begin_all(s, turns, per_day=400)  # too much for all of them together
         assert [refusal for _, refusal in opened] == [None, None, "day"]
-        await end(opened, 0, 1)
+        await end_all(s, [(turns[0], opened[0][0], 10), (turns[1], opened[1][0], 20)])
         assert [await s.used(who) for who, _ in people] == [10, 20, 30]
         assert await s.used(0) == 60
         rows = await s.connection.fetch(
