@@ -4106,15 +4106,57 @@ create or replace function waemitter.merge_session(current jsonb, before jsonb, 
                    where before -> 'context' -> a.key is distinct from a.value), '{}')) end
 $$;
 
+-- A note for the people of a desk, before the first words that a customer has for them, and before the first after the
+-- conversation was resolved there: the newest 20 messages of both sides since then. Not of this turn, nor of later ones, whose
+-- words go there by themselves. Once: the note has the moment of the resolution in its key.
+create or replace function waemitter.put_transcript(conversation_id bigint, turn_id bigint, desk text, correlation_id text)
+returns void language plpgsql as $$
+#variable_conflict use_variable
+declare l waemitter.chatwoot_conversations; v waemitter.conversations; v_address text; v_said jsonb;
+begin
+  select * into l from waemitter.chatwoot_conversations x
+    where x.channel = desk and x.conversation_id = put_transcript.conversation_id order by x.chatwoot_id desc limit 1;
+  if found and l.status is distinct from 'resolved' then return; end if;
+  select * into v from waemitter.conversations x where x.id = conversation_id;
+  select waemitter.address(coalesce(c.phone, c.user_id)) into v_address from waemitter.contacts c where c.id = v.contact_id;
+  select jsonb_agg(jsonb_build_object('at', m.at, 'from', m.author, 'message', m.message) order by m.at, m.author desc) into v_said
+  from (
+    select * from (
+      (select case when i.sent_at < i.created_at - interval '1 minute' then i.sent_at else i.created_at end as at,  -- it came late
+              case when i.from_us then 'colleague' else 'customer' end as author,
+              jsonb_build_object('type', i.message_type, i.message_type, i.payload -> i.message_type) as message
+       from waemitter.inbound_messages i
+       where i.conversation_id = put_transcript.conversation_id and (l.told_at is null or i.created_at > l.told_at)
+         and not exists (
+           select from waemitter.buffered_messages s join waemitter.message_buffer b on b.id = s.buffer_id
+           where s.whatsapp_message_id = i.whatsapp_message_id and b.conversation_id = i.conversation_id and b.id >= turn_id)
+       order by i.id desc limit 20)
+      union all
+      (select o.claimed_at, case when o.idempotency_key ~ '^turn:' then 'bot' else 'us' end,
+              o.payload || jsonb_build_object('type', o.message_type)
+       from waemitter.outbox_messages o
+       where o.channel = v.channel and waemitter.address(o.recipient) = v_address and o.available_at is null and o.lane <> ''
+         and o.status in ('sent', 'delivered', 'read') and (l.told_at is null or o.claimed_at > l.told_at)
+       order by o.claimed_at desc limit 20)) both_sides
+    order by at desc limit 20) m;
+  if v_said is null then return; end if;
+  insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)
+    values (format('conversation:%s', conversation_id), 'transcript',
+            jsonb_build_object('transcript', jsonb_build_object('messages', v_said)), desk,
+            format('transcript:%s:%s:%s', desk, conversation_id, coalesce(extract(epoch from l.told_at), 0)),
+            correlation_id, 'service')
+    on conflict do nothing;
+end $$;
+
 -- The end of a turn: replies, session, buffer, job, lock, in one transaction. `replies`: Cloud API objects, each with its
 -- type. `session`: {"active_service": …, "context": {…}}, NULL = as it was; `session_before`: as the turn found it, since a late
 -- answer may have changed it meanwhile; `ttl`: of sessions. `takeover`: how long a human has the conversation when `handover`. `discard`: when more was written meanwhile, the replies are dropped and one turn answers
 -- both, at most `most_superseded` times. `forwards`: what the customer wrote, for the people of a Chatwoot inbox: of `desk`, or, when a
--- person has the conversation, of the one in which it is, else of `default_desk`. Returns answered, forwarded, silent, human, superseded, or lost: the lock is somebody else's.
+-- person has the conversation, of the one in which it is, else of `default_desk`; `transcript`: with what was said before. Returns answered, forwarded, silent, human, superseded, or lost: the lock is somebody else's.
 create or replace function waemitter.commit_turn(
   turn_id bigint, lock_id uuid, fence bigint, route text, replies jsonb, session jsonb, session_before jsonb, ttl interval,
   handover boolean, takeover interval, discard boolean, most_superseded integer, desk text default null,
-  default_desk text default null, forwards jsonb default '[]'
+  default_desk text default null, forwards jsonb default '[]', transcript boolean default false
 ) returns text language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_variable
 declare
@@ -4153,6 +4195,9 @@ begin
       where l.conversation_id = v_id and l.status is distinct from 'resolved' order by l.chatwoot_id desc limit 1), default_desk);
   end if;
   if v_desk <> v.channel then
+    if transcript and b.field is null and jsonb_array_length(forwards) > 0 then
+      perform waemitter.put_transcript(v_id, turn_id, v_desk, b.correlation_id);
+    end if;
     insert into waemitter.outbox_messages (recipient, message_type, payload, channel, idempotency_key, correlation_id, category)
       select format('conversation:%s', v_id), f.message ->> 'type', f.message - 'type', v_desk,
              format('turn:%s:desk:%s', turn_id, f.n), b.correlation_id, 'service'

@@ -251,6 +251,7 @@ class Chatwoot:
             kind=kind,
             content_type=given.get("content_type", "text"),
             content_attributes=given["content_attributes"],
+            private=given["private"],
             **({"template_params": given["template_params"]} if "template_params" in given else {}),
         )
         await self.tell(self.created(message))

@@ -88,9 +88,16 @@ async def test_from_the_bot_to_an_agent_and_back(scene: Scene, tmp_path: Path) -
 
         await customer.writes("Hello")
         await story.customer_read(MENU)
-        fake.faults = ["drop after"]  # it arrives, and nobody says so
+        fake.faults = [
+            "",
+            "drop after",
+        ]  # what was said before; then it arrives, and nobody says so
         await customer.writes("Agent")
         await story.agent_read("Agent")
+        [note] = [each["content"] for each in fake.messages if each["private"]]
+        assert [line.partition(" UTC  ")[2] for line in note.splitlines()] == [
+            *("", "Customer: Hello", f"Bot: {MENU}")
+        ]
         await fake.write(1, "Carol here")
         await story.customer_read(MENU, "Carol here")
         await story.whose("human")

@@ -8,3 +8,6 @@ from typing import Final
 
 FROM_CUSTOMER: Final = "from_customer"
 """The key of a row's payload that is ours: a customer wrote it elsewhere, and it comes into Chatwoot as his."""
+
+TRANSCRIPT: Final = "transcript"
+"""The type of a row that is a private note: what was said before people got the conversation."""

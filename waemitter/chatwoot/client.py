@@ -102,7 +102,7 @@ class ChatwootClient:
         body: dict[str, Any] = {
             "content": post.content,
             "message_type": "incoming" if post.incoming else "outgoing",
-            "private": False,
+            "private": post.private,
             "content_attributes": {**post.content_attributes, MARKER: marker},
         }
         if post.content_type is not None:

@@ -10,16 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from waemitter.chatwoot import FROM_CUSTOMER
+from waemitter.chatwoot import FROM_CUSTOMER, TRANSCRIPT
 from waemitter.chatwoot.webhooks import Attachment, Message
 
 LONGEST_TEXT: Final = 4096
 LONGEST_CAPTION: Final = 1024
 """Characters; Meta's limits."""
 
+LONGEST_LINE: Final = 500
+"""Characters of a message in a transcript."""
+
+_AUTHORS: Final = {"customer": "Customer", "bot": "Bot", "colleague": "Colleague"}
 _TYPES: Final[Mapping[str, str]] = {
     "image": "image",
     "audio": "audio",
@@ -47,7 +52,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What is posted into a conversation; `incoming`: as the customer's own words."""
+    """What is posted into a conversation; `incoming`: as the customer's own words; `private`: seen by agents alone."""
 
     content: str
     incoming: bool = False
@@ -55,6 +60,7 @@ class Post:
     content_attributes: Mapping[str, Any] = field(default_factory=dict)
     template_params: Mapping[str, Any] | None = None
     media: Media | None = None
+    private: bool = False
 
 
 def heard(message: Message, *, key: str, sender: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -129,6 +135,8 @@ def post_of(message_type: str, payload: Mapping[str, Any]) -> Post:
         return _template(part)
     if message_type == "interactive" and not incoming:
         return _interactive(part)
+    if message_type == TRANSCRIPT:
+        return Post(_transcript(part), private=True)
     return Post(_in_words(message_type, part), incoming)
 
 
@@ -193,6 +201,34 @@ def _in_words(kind: str, part: Mapping[str, Any]) -> str:
             return f"[reaction {_text(part.get('emoji'))}]"
         case _:
             return f"[{kind}]"
+
+
+def _transcript(part: Mapping[str, Any]) -> str:
+    """A line for each message, the oldest first."""
+    lines = [
+        f"{_minute(each.get('at'))}  {_AUTHORS.get(_text(each.get('from')), 'We')}: {_briefly(message)}"
+        for each in _objects(part.get("messages"))
+        if isinstance(message := each.get("message"), Mapping)
+    ]
+    return "\n".join(["What was said before:", *lines]) if lines else ""
+
+
+def _briefly(message: Mapping[str, Any]) -> str:
+    kind = _text(message.get("type"))
+    post = post_of(kind, message)
+    words = " ".join(post.content.split())
+    if post.media is not None or post.template_params is not None:
+        words = f"[{kind}] {words}".rstrip()
+    return words if len(words) <= LONGEST_LINE else f"{words[: LONGEST_LINE - 1]}…"
+
+
+def _minute(at: Any) -> str:
+    """Of a time as Postgres writes it into JSON."""
+    try:
+        moment = datetime.fromisoformat(_text(at))
+    except ValueError:
+        return "?"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _objects(value: Any) -> Sequence[Mapping[str, Any]]:

@@ -63,6 +63,7 @@ class Turns:
                 enhanced=settings.turns.flag,
                 desks=bool(settings.desks),
                 default_desk=settings.chatwoot.desk,
+                transcript=settings.chatwoot.transcript,
             ),
             clock=time.monotonic,
             jitter=jitter,

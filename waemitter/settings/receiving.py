@@ -272,6 +272,10 @@ class ChatwootSettings(Group):
         "when it is in no inbox yet; without it, only those that a route sent there.",
         max_length=63,
     )
+    transcript: bool = setting(
+        True,  # noqa: FBT003 - the first argument is the default, whatever its type
+        "A conversation that comes to an inbox begins there with a private note: what customer and bot said before.",
+    )
 
     @property
     def token_hash(self) -> str | None:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 class Policy:
     """Durations in seconds. `enhanced`: instead of the flag enhanced_processing, None = as the database says.
 
-    `desks`: there are Chatwoot channels where people answer; `default_desk`: the one of who is nowhere else.
+    `desks`: there are Chatwoot channels where people answer; `default_desk`: the one of who is nowhere else;
+    `transcript`: they are shown what was said before.
     """
 
     lease: float = 120.0
@@ -24,6 +25,7 @@ class Policy:
     most_superseded: int = 2
     desks: bool = False
     default_desk: str | None = None
+    transcript: bool = False
     enhanced: bool | None = None
 
 

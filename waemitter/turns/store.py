@@ -51,12 +51,16 @@ class Claimed:
 
 
 class Terms(NamedTuple):
-    """By which turns end: how long sessions are good, how long a human has what is handed over, and who gets it."""
+    """By which turns end: how long sessions are good, how long a human has what is handed over, and who gets it.
+
+    `transcript`: they get to see what was said before.
+    """
 
     session_ttl: datetime.timedelta
     takeover: datetime.timedelta
     most_superseded: int
     default_desk: str | None = None
+    transcript: bool = False
 
 
 class Claims(NamedTuple):
@@ -99,24 +103,24 @@ class TurnStore:
             return cast("bool", await self._pool.fetchval(self.RENEW, *hold, lease))
 
     # In the order in which the inbox locks conversations, so that neither waits for the other in a circle. Together they wait for
-    # none: a conversation that somebody else has locked comes without an outcome, unless ($16) it may be waited for.
+    # none: a conversation that somebody else has locked comes without an outcome, unless ($17) it may be waited for.
     COMMIT: Final = """
         with free as materialized (
           select v.id from waemitter.conversations v
           where v.id in (select b.conversation_id from waemitter.message_buffer b where b.id = any ($1::bigint[]))
           order by v.id for no key update skip locked)
-        select nth, case when $16::boolean or is_free then
+        select nth, case when $17::boolean or is_free then
           waemitter.commit_turn(turn_id => turn_id, lock_id => lock_id, fence => fence, route => route,
             replies => replies, session => session, session_before => session_before, ttl => ttl, handover => handover,
             takeover => takeover, discard => discard, most_superseded => most_superseded, desk => desk,
-            default_desk => default_desk, forwards => forwards) end as outcome
+            default_desk => default_desk, forwards => forwards, transcript => transcript) end as outcome
         from (
           select t.*, f.id is not null as is_free
           from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::text[], $5::text[]::jsonb[], $6::text[]::jsonb[],
               $7::text[]::jsonb[], $8::interval[], $9::boolean[], $10::interval[], $11::boolean[], $12::integer[], $13::text[],
-              $14::text[], $15::text[]::jsonb[])
+              $14::text[], $15::text[]::jsonb[], $16::boolean[])
             with ordinality as t (turn_id, lock_id, fence, route, replies, session, session_before, ttl, handover, takeover,
-              discard, most_superseded, desk, default_desk, forwards, nth)
+              discard, most_superseded, desk, default_desk, forwards, transcript, nth)
           left join waemitter.message_buffer b on b.id = t.turn_id
           left join free f on f.id = b.conversation_id order by b.conversation_id, nth) ordered
     """
@@ -155,6 +159,7 @@ class TurnStore:
             answer.desk,
             terms.default_desk,
             _json([dict(message) for message in forwards]),
+            terms.transcript,
         )
         outcome = await self._commit(ending)
         if outcome is None:

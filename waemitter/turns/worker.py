@@ -104,6 +104,7 @@ class Worker:
             datetime.timedelta(seconds=policy.takeover),
             policy.most_superseded,
             policy.default_desk,
+            policy.transcript,
         )
         self._sampled = -SAMPLE_EVERY
 
