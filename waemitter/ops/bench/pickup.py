@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,13 +32,20 @@ class PickedUp:
 async def pickup(site: Site, cloud: Cloud, messages: int) -> PickedUp:
     """Send one after the other through a daemon that is idle each time."""
     await site.store.clear()
+    return await one_by_one(cloud, messages, site.store.enqueue_one)
+
+
+async def one_by_one(
+    cloud: Cloud, messages: int, enqueue: Callable[[int], Awaitable[None]]
+) -> PickedUp:
+    """The same for whoever is idle: `enqueue(n)` commits the message to recipient(n)."""
     await cloud.reset()
     begun: dict[str, float] = {}
     committed: dict[str, float] = {}
     for n in range(1, messages + 1):
         await asyncio.sleep(PAUSE)
         begun[recipient(n)] = time.time()
-        await site.store.enqueue_one(n)
+        await enqueue(n)
         committed[recipient(n)] = time.time()
     await cloud.wait(messages, within=patience(messages))
     arrivals = await cloud.arrivals()

@@ -15,7 +15,7 @@ from waemitter.ops.bench.plan import Plan
 from waemitter.ops.bench.site import UNLIMITED, Site
 
 CONNECTIONS: Final = {0.0: 64, 0.1: 1000}  # of the bare pipeline, by the cloud's latency in seconds
-# The others need Node, or were measured elsewhere: docs/benchmarks.md.
+# Beside those of this run: docs/benchmarks.md.
 ELSEWHERE: Final = {
     0.0: "pg-boss 2,179; graphile-worker 1,674",
     0.1: "pg-boss 1,932; graphile-worker 1,646",

@@ -13,6 +13,8 @@ from waemitter.ops.bench.groups.group import Told
 from waemitter.ops.bench.idle import Idled, idle
 from waemitter.ops.bench.inserts import Inserted, inserts
 from waemitter.ops.bench.pace import Paced, pace
+from waemitter.ops.bench.peers.catalogue import GRAPHILE, installed
+from waemitter.ops.bench.peers.idle_worker import peer_pickup
 from waemitter.ops.bench.pickup import PickedUp, pickup
 from waemitter.ops.bench.plan import Plan
 from waemitter.ops.bench.site import Site
@@ -27,16 +29,21 @@ class Limits:
         self._started: list[float] = []
         self._idled: list[Idled] = []
         self._picked_up: list[PickedUp] = []
+        self._graphile: list[PickedUp] = []
         self._paced: dict[tuple[float, int], list[Paced]] = {}  # by limit and daemons
         self._inserted: list[Inserted] = []
 
     async def measure(self, on: Site, plan: Plan, told: Told) -> None:
+        wanted = [GRAPHILE] if GRAPHILE in plan.peers else []
+        beside = bool(installed(wanted, told))
         async with on.sink() as cloud:
             for n in range(plan.runs):
                 told(
                     f"a daemon with a limit: start, idle, pickup, pace, inserts; run {n + 1} of {plan.runs}"
                 )
                 await self._alone(on, cloud, plan)
+                if beside:
+                    self._graphile.append(await peer_pickup(on, cloud, plan.pickups))
                 for limit, daemons in plan.together:
                     await self._together(on, cloud, plan, limit, daemons)
 
@@ -65,12 +72,10 @@ class Limits:
 
     def bars(self) -> Sequence[Bar]:
         up, rest = self._picked_up, self._idled
-        graphile = "graphile-worker"
         return [
-            bar(
-                "pickup p50", "ms", [run.p50_ms for run in up], at_most=2.5, peers=f"2.5 {graphile}"
-            ),
-            bar("pickup p99", "ms", [run.p99_ms for run in up], at_most=9, peers=f"8.9 {graphile}"),
+            bar("pickup p50", "ms", [run.p50_ms for run in up], at_most=2.5, peers="2.5 elsewhere"),
+            bar("pickup p99", "ms", [run.p99_ms for run in up], at_most=9, peers="8.9 elsewhere"),
+            *self._beside_graphile(),
             bar("… from INSERT, p50", "ms", [run.from_insert_p50_ms for run in up]),
             bar("… from INSERT, p99", "ms", [run.from_insert_p99_ms for run in up]),
             bar("start to ready", "s", self._started, at_most=1.75),
@@ -84,6 +89,19 @@ class Limits:
             bar("idle: RSS", "MB", [run.resident / MEGABYTE for run in rest], at_most=100),
             *self._pace_bars(),
             *self._insert_bars(),
+        ]
+
+    def _beside_graphile(self) -> list[Bar]:
+        """A quiet machine's milliseconds say little on another: what binds is who is quicker in the same run."""
+        other = self._graphile
+        if not other:
+            return []
+        both = list(zip(self._picked_up, other, strict=True))
+        return [
+            bar(f"… {GRAPHILE}, p50", "ms", [run.p50_ms for run in other]),
+            bar(f"… {GRAPHILE}, p99", "ms", [run.p99_ms for run in other]),
+            bar("… ratio, p50", "", [ours.p50_ms / run.p50_ms for ours, run in both], at_most=1),
+            bar("… ratio, p99", "", [ours.p99_ms / run.p99_ms for ours, run in both], at_most=1),
         ]
 
     def _pace_bars(self) -> list[Bar]:
@@ -120,6 +138,7 @@ class Limits:
             "started": self._started,
             "idled": [asdict(run) for run in self._idled],
             "picked_up": [asdict(run) for run in self._picked_up],
+            "graphile_worker_picked_up": [asdict(run) for run in self._graphile],
             "paced": {
                 f"{limit:.0f}/s, {daemons}": [asdict(run) for run in runs]
                 for (limit, daemons), runs in self._paced.items()

@@ -8,6 +8,8 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
+from waemitter.ops.bench.store import recipient
+
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 SCHEMA: Final = "peers"
@@ -79,6 +81,16 @@ class PeerStore:
     async def sent_together(self, rows: Sequence[int], wamids: Sequence[str]) -> None:
         """As an expert's handler would: many messages in one statement."""
         await self._pool.execute(self.SENT_TOGETHER, rows, wamids)
+
+    ADD_JOB: Final = """
+        select graphile_worker.add_job('send', json_build_object('body', jsonb_build_object('messaging_product', 'whatsapp',
+          'recipient_type', 'individual', 'to', $1::text, 'type', 'text',
+          'text', jsonb_build_object('body', 'Your order has left our house.'))::text))
+    """
+
+    async def add_job(self, n: int) -> None:
+        """As an application would tell graphile-worker of a message to recipient(n)."""
+        await self._pool.execute(self.ADD_JOB, recipient(n))
 
     WITHOUT: Final = "select count(*) from peers.messages where wamid is null"
 
