@@ -126,7 +126,11 @@ create table if not exists waemitter.channel_buckets (
   channel text primary key references waemitter.channels (name) on update cascade on delete cascade,
   tat     timestamptz not null default '-infinity',  -- theoretical arrival time (GCRA): the next free send slot
   inbound double precision not null default 0 check (inbound >= 0),  -- the recent peak, messages a second
-  inbound_at timestamptz
+  inbound_at timestamptz,
+  -- the last slow claim met nothing due before `low`, from `low_priority` upwards; believed until `low_until`
+  low          timestamptz,
+  low_priority smallint,
+  low_until    timestamptz
 ) with (fillfactor = 10);
 
 -- Slots a second of a number: 0.97 of its limit, of which inbound messages have their share (Meta counts both), lowered
@@ -1970,7 +1974,7 @@ declare
   v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer; v_waiting integer; v_moved integer;
   v_held_templates boolean; v_suppressions boolean; v_campaigns boolean; v_barred bigint[]; v_barriers text[]; v_paced integer;
   v_pair interval; v_pair_credit interval; v_pairs boolean; v_addresses text[]; v_debts timestamptz[];
-  v_wait bigint[]; v_wait_until timestamptz[];
+  v_wait bigint[]; v_wait_until timestamptz[]; v_low timestamptz; v_low_priority smallint; v_lowest smallint; v_since timestamptz;
   v_most constant integer := 500;  -- rows, about, that one claim may park, re-date, end or resend
   v_least constant integer := 50;  -- looked at together, also when that is more: one by one they would cost far more
 begin
@@ -1979,8 +1983,9 @@ begin
          c.statuses_seen_at is not null, c.kind = 'chatwoot',
          case when c.statuses_seen_at > clock_timestamp() - interval '15 seconds'
                    and c.statuses_seen_at - c.statuses_until > grace then c.statuses_until end,
-         nullif(c.pair_seconds, 0) * interval '1 second', (c.pair_burst - 1) * c.pair_seconds * interval '1 second'
-    into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_asks, v_told, v_pair, v_pair_credit
+         nullif(c.pair_seconds, 0) * interval '1 second', (c.pair_burst - 1) * c.pair_seconds * interval '1 second',
+         case when b.low_until > clock_timestamp() then b.low end, b.low_priority
+    into v_tat, v_rate, v_paused, v_channel_policy, v_seen, v_asks, v_told, v_pair, v_pair_credit, v_low, v_low_priority
     from waemitter.channel_buckets b join waemitter.channels c on c.name = b.channel
     where b.channel = v_channel for no key update of b skip locked;
   v_now := clock_timestamp();
@@ -2008,9 +2013,16 @@ begin
   end if;
   v_token := ('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint;
 
-  select o.priority into v_priority from waemitter.outbox_messages o
-    where o.channel = v_channel and o.available_at is not null order by o.priority desc limit 1;
+  -- While some transaction holds an old snapshot, what left the queue stays in its index, and each claim would step over all of it.
+  v_low_priority := coalesce(v_low_priority, 32767);
+  v_low := coalesce(v_low, '-infinity');
+  v_priority := coalesce(
+    (select o.priority from waemitter.outbox_messages o
+     where o.channel = v_channel and o.available_at >= v_low and o.priority >= v_low_priority order by o.priority desc limit 1),
+    (select o.priority from waemitter.outbox_messages o
+     where o.channel = v_channel and o.available_at is not null and o.priority < v_low_priority order by o.priority desc limit 1));
   while v_priority is not null loop
+    v_since := case when v_priority < v_low_priority then '-infinity' else v_low end;
     v_scan := least(v_left, greatest(v_most - v_tidied, v_least));
     while v_left > 0 and v_tidied < v_most loop
       with due as materialized (
@@ -2037,7 +2049,7 @@ begin
               where c.id = o.campaign_id and c.messages_per_second is not null) end) as barrier
         from waemitter.outbox_messages o
         where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
-          and o.available_at <= v_now
+          and o.available_at >= v_since and o.available_at <= v_now
         order by o.available_at, o.id limit v_scan),
       checked as materialized (
         select d.id, d.available_at, d.started, d.lane, d.address, d.lane <> '' and (
@@ -2182,18 +2194,32 @@ begin
     end loop;
 
     select o.available_at into v_first from waemitter.outbox_messages o
-      where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
+      where o.channel = v_channel and o.priority = v_priority and o.available_at >= v_since
         and (v_left <= 0 or o.available_at > v_now or o.status = 'queued')
       order by o.available_at, o.id limit 1;
+    v_lowest := v_priority;
     v_next := least(v_next, nullif(v_first, 'infinity'));
     exit when v_left <= 0 and v_next <= v_now;
-    select o.priority into v_priority from waemitter.outbox_messages o
-      where o.channel = v_channel and o.available_at is not null and o.priority < v_priority
-      order by o.priority desc limit 1;
+    v_priority := coalesce(
+      (select o.priority from waemitter.outbox_messages o
+       where o.channel = v_channel and o.available_at >= v_low and o.priority >= v_low_priority and o.priority < v_lowest
+       order by o.priority desc limit 1),
+      (select o.priority from waemitter.outbox_messages o
+       where o.channel = v_channel and o.available_at is not null and o.priority < least(v_lowest, v_low_priority)
+       order by o.priority desc limit 1));
   end loop;
 
   if v_taken > 0 and v_rate > 0 then
     update waemitter.channel_buckets b set tat = v_tat where b.channel = v_channel;
+  end if;
+  -- A whole look took long: for ten times as long, five seconds at the most, claims begin where it found the first row. What is due
+  -- earlier, yet was committed later, waits for the next whole look.
+  if v_low = '-infinity' and v_tidied < v_most and clock_timestamp() - v_now
+       > coalesce(nullif(current_setting('waemitter.slow_claim', true), '')::interval, interval '250 milliseconds') then
+    update waemitter.channel_buckets b
+      set low = least(v_now, v_next), low_priority = case when v_priority is null then -32768 else v_lowest end,
+          low_until = clock_timestamp() + least(10 * (clock_timestamp() - v_now), interval '5 seconds')
+      where b.channel = v_channel;
   end if;
   if v_tidied >= v_most then v_next := v_now; end if;
   if cardinality(v_ended) > 0 then perform waemitter.count_changes(); end if;

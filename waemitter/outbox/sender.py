@@ -33,7 +33,11 @@ from waemitter.runtime.supervise import Stop
 from waemitter.whatsapp.errors import Refused
 
 HORIZON: Final = 0.2  # seconds of send slots in one claim
-RESERVE: Final = 0.3  # seconds of work that may be leased ahead without a limit: a claim takes that long beside busy neighbours
+RESERVE: Final = 0.3  # seconds of work that may be leased ahead without a limit: a claim takes that long beside busy neighbours,
+CLAIMS_AHEAD: Final = (
+    2.0  # … or so many times what the last one took: else a slow one would slow all down,
+)
+MOST_AHEAD: Final = 5.0  # … yet no more seconds than a lease has to spare
 KEPT_STILL: Final = (
     60.0  # seconds at the most for which a pause holds here alone, when it could not be written
 )
@@ -94,6 +98,7 @@ class Sender:
         self._server: Final = ServerClock()
         self._window: Final = FlightWindow(most=sending.concurrency)
         self._limited = True
+        self._claim_took = 0.0
         self._paused_until = float("-inf")
         self._pause_written_at: float | None = None
         self._held_until: dict[Template, float] = {}
@@ -126,7 +131,10 @@ class Sender:
         return self._sending.concurrency if self._limited else self._window.size
 
     def reserve(self) -> int:
-        return 0 if self._limited else int(self._window.rate * RESERVE)
+        if self._limited:
+            return 0
+        ahead = min(self._claim_took * CLAIMS_AHEAD, MOST_AHEAD, self._sending.lease / 4)
+        return int(self._window.rate * max(RESERVE, ahead))
 
     async def claim(self, limit: int) -> Claim[Leased]:
         sending = self._sending
@@ -141,6 +149,7 @@ class Sender:
             retries=sending.patience.max_attempts,
         )
         now = self._clock()
+        self._claim_took = now - asked_at
         self._server.observe(claimed.clock, now=now)
         if claimed.rate is not None:
             self._limited = claimed.rate > 0
