@@ -2286,10 +2286,12 @@ language sql as $$
     where o.id = any (ids) and o.status = 'sending' and o.available_at <= at order by o.id for no key update skip locked),
   moved as (
     update waemitter.outbox_messages o set status = 'unconfirmed', available_at = until
-    from locked where o.id = locked.id returning o.id),
+    from locked where o.id = locked.id returning o.id, o.claimed_at),
   told as (
     insert into waemitter.outbox_transitions (message_id, from_status, to_status, detail)
-    select id, 'sending', 'unconfirmed', '{"reason": "the lease ran out before an answer was stored"}' from moved)
+    select id, 'sending', 'unconfirmed',
+           jsonb_build_object('reason', 'the lease ran out before an answer was stored', 'claimed_at', claimed_at)
+    from moved)
   select count(*)::integer from moved
 $$;
 
@@ -2633,7 +2635,7 @@ declare
 begin
   perform set_config('waemitter.quiet', 'on', true);
   with locked as materialized (  -- the join comes first: what is joined after the lock would be a loop of loops
-    select o.id, o.status as was, g.token, g.outcome, g.wamid, g.delay, g.code, g.reason, g.class
+    select o.id, o.status as was, o.claimed_at, g.token, g.outcome, g.wamid, g.delay, g.code, g.reason, g.class
     from unnest(ids, tokens, outcomes, wamids, delays, codes, reasons, classes)
       as g (id, token, outcome, wamid, delay, code, reason, class)
     join waemitter.outbox_messages o on o.id = g.id
@@ -2664,11 +2666,12 @@ begin
       when 'sent' then waemitter.status_rank(o.status) = 0 or o.whatsapp_message_id is null or o.sent_at is null
       when 'unconfirmed' then o.status = 'sending'
       else o.status in ('sending', 'unconfirmed') end
-    returning o.id, o.campaign_id, o.lane, o.status, g.was, g.outcome, g.code, g.reason, g.class, o.attempts),
+    returning o.id, o.campaign_id, o.lane, o.status, g.was, g.claimed_at, g.outcome, g.code, g.reason, g.class, o.attempts),
   told as (
     insert into waemitter.outbox_transitions (message_id, at, from_status, to_status, detail)
     select id, v_now, was, status, jsonb_strip_nulls(jsonb_build_object(
-             'code', code, 'reason', reason, 'attempt', attempts, 'postponed', nullif(outcome = 'postpone', false)))
+             'code', code, 'reason', reason, 'attempt', attempts, 'claimed_at', claimed_at,
+             'postponed', nullif(outcome = 'postpone', false)))
     from moved where outcome not in ('sent', 'dry_run', 'release'))
   select array_agg(id), array_agg(id) filter (where lane <> '' and status <> 'unconfirmed'),
          array_agg(id) filter (where outcome = 'pair'),
@@ -5044,6 +5047,19 @@ create or replace function waemitter.contact_facts(contact_id bigint) returns js
   from waemitter.contacts c where c.id = contact_id
 $$;
 
+-- The attempts before the one that was claimed then, the newest 20, as part of an event; '{}' when there was none.
+create or replace function waemitter.earlier_attempts(message_id bigint, claimed_at timestamptz) returns jsonb
+language sql stable as $$
+  select coalesce((
+    select jsonb_build_object('earlier_attempts', jsonb_agg(jsonb_build_object(
+             'claimed_at', t.detail -> 'claimed_at', 'ended_at', t.at, 'error_code', t.detail -> 'code') order by t.id))
+    from (select x.id, x.at, x.detail from waemitter.outbox_transitions x
+          where x.message_id = earlier_attempts.message_id and x.from_status = 'sending' and x.detail ? 'claimed_at'
+            and (x.detail ->> 'claimed_at')::timestamptz is distinct from earlier_attempts.claimed_at
+          order by x.id desc limit 20) t
+    having count(*) > 0), '{}')
+$$;
+
 -- What messages came to: a word for each id.
 create or replace function waemitter.tell_messages(ids bigint[], words text[]) returns void language plpgsql
   set plan_cache_mode = force_generic_plan as $$
@@ -5056,7 +5072,8 @@ begin
         'idempotency_key', o.idempotency_key, 'attempts', o.attempts, 'dry_run', o.dry_run,
         'error_code', o.error_code, 'error_message', o.error_message, 'created_at', o.created_at, 'claimed_at', o.claimed_at,
         'sent_at', o.sent_at, 'delivered_at', o.delivered_at, 'read_at', o.read_at, 'failed_at', o.failed_at,
-        'pricing_category', o.pricing_category, 'billable', o.billable) as data
+        'pricing_category', o.pricing_category, 'billable', o.billable)
+      || case when g.word in ('delivered', 'read') then '{}' else waemitter.earlier_attempts(o.id, o.claimed_at) end as data
     from unnest(ids, words) with ordinality as g (id, word, n) join waemitter.outbox_messages o on o.id = g.id)
   insert into waemitter.event_outbox (subscription, event_id, type, subject, channel, data, traceparent)
     select s.name, t.event_id, t.type, t.subject, t.channel, t.data, t.traceparent

@@ -375,8 +375,8 @@ async def test_the_audit_trail_tells_the_journey_in_its_order(outbox: Outbox) ->
         ("sent", "delivered"),
         ("delivered", "read"),
     ]
-    assert json.loads(events[0]["detail"]) == {"code": 131000, "reason": "x", "attempt": 1}
-    assert json.loads(events[1]["detail"]) == {"attempt": 2}
+    tried, again = (json.loads(event["detail"]) for event in events[:2])
+    assert [tried["code"], tried["attempt"], again["attempt"]] == [131000, 1, 2]
     assert await outbox.events(message) == [
         (event["from_status"], event["to_status"]) for event in events
     ]

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.event_rows import Stream, stream_at
-from tests.outbox_rows import status
+from tests.outbox_rows import ago, status
 from tests.support import eventually
 from tests.whole import whole_daemon
 from waemitter.jobs.event_stream.targets.tracing import TYPES, Tracing
@@ -108,8 +108,52 @@ async def test_what_failed_is_an_error(traced: Traced) -> None:
     await outbox.pool.execute("select waemitter.retry_message($1)", refused)
     await outbox.pool.execute("select waemitter.cancel_message($1)", refused)
     again = named(await traced.spans())
-    assert again.keys() == {"enqueue", "cancelled"}
-    assert own(again["enqueue"]) == own(spans["enqueue"])  # one span, told of twice
+    assert again.keys() == {"enqueue", "claim", "send", "cancelled"}
+    assert {own(again[name]) for name in spans} == {
+        own(span) for span in spans.values()
+    }  # told twice
+
+
+async def test_each_attempt_is_a_span(traced: Traced) -> None:
+    outbox = traced.stream.outbox
+    message = await outbox.put()
+    claimed = []
+    for outcome in (Outcome.RETRY, None, Outcome.SENT):
+        attempt = await outbox.claim_one()
+        claimed.append((await outbox.row(message))["claimed_at"])
+        if outcome is None:  # its daemon died
+            await outbox.change(message, available_at=ago(1))
+            assert (await outbox.claim()).lost == 1
+        else:
+            await outbox.settle(attempt, outcome, code=131000 if outcome is Outcome.RETRY else None)
+        if outcome is not Outcome.SENT:
+            await outbox.change(message, status="queued", hold=None, available_at=ago(1))
+    spans = await traced.spans()
+
+    sends = [span for span in spans if span.name == "waemitter.send"]
+    assert [span.start_time for span in sends] == [
+        round(at.timestamp() * 1e6) * 1000 for at in claimed
+    ]
+    assert [span.status.is_ok for span in sends] == [False, False, True]
+    assert [attributes(span).get("waemitter.error_code") for span in sends] == [131000, None, None]
+    assert [attributes(span).get("waemitter.attempts") for span in sends] == [None, None, 3]
+    assert len({own(span) for span in sends}) == 3
+    assert named(spans)["claim"].end_time == sends[0].start_time
+
+
+async def test_an_attempt_that_failed_is_the_same_span_after_a_retry(traced: Traced) -> None:
+    outbox = traced.stream.outbox
+    message = await outbox.put()
+    await outbox.settle(await outbox.claim_one(), Outcome.FAILED, code=131026, reason="no")
+    failed = named(await traced.spans())["send"]
+    traced.exporter.clear()
+    await outbox.pool.execute("select waemitter.retry_message($1)", message)
+    await outbox.settle(await outbox.claim_one())
+
+    first, second = [span for span in await traced.spans() if span.name == "waemitter.send"]
+    assert own(first) == own(failed) != own(second)
+    assert first.start_time == failed.start_time
+    assert attributes(first)["waemitter.error_code"] == 131026
 
 
 async def test_who_enqueued_decides_what_is_exported_and_else_the_ratio(traced: Traced) -> None:

@@ -111,13 +111,15 @@ class _Maker:
         parent: int | None,
         kind: SpanKind,
         failed: bool = False,
+        facts: Mapping[str, Any] | None = None,
     ) -> ReadableSpan:
+        """`facts`: what its attributes are of, instead of the event's."""
         return ReadableSpan(
             name=f"waemitter.{name}",
             context=self._of(span_id, remote=False),
             parent=None if parent is None else self._of(parent, remote=True),
             resource=self._resource,
-            attributes=dict(self._attributes()),
+            attributes=dict(self._attributes(self.facts if facts is None else facts)),
             kind=kind,
             status=Status(StatusCode.ERROR if failed else StatusCode.UNSET),
             start_time=_nanoseconds(begun),
@@ -127,13 +129,13 @@ class _Maker:
     def _of(self, span_id: int, *, remote: bool) -> SpanContext:
         return SpanContext(self.context.trace_id, span_id, remote, _SAMPLED)
 
-    def _attributes(self) -> Iterator[tuple[str, str | int | bool]]:
+    def _attributes(self, facts: Mapping[str, Any]) -> Iterator[tuple[str, str | int | bool]]:
         """Of a closed choice: no phone number, no text."""
         yield "messaging.system", "whatsapp"
         if self.event.channel is not None:
             yield "messaging.destination.name", self.event.channel
         for key, name in _ATTRIBUTES.items():
-            value = self.facts.get(key)
+            value = facts.get(key)
             if value is not None:
                 yield name, value
 
@@ -153,14 +155,24 @@ _ATTRIBUTES: Final[Mapping[str, str]] = {
 }
 
 
+_UNKNOWN: Final[Mapping[str, None]] = dict.fromkeys(("status", "attempts", "whatsapp_message_id"))
+"""Of an earlier attempt: the message's own are of the latest."""
+
+
 def _message_spans(make: _Maker) -> Iterator[ReadableSpan]:
     facts, subject = make.facts, make.event.subject
     word = make.event.type.partition(".")[2]
     first = trace.span_id(f"{subject} enqueue")
 
-    def step(name: str, begun: Any, ended: Any, kind: SpanKind, *, failed: bool = False) -> Any:
-        own = trace.span_id(f"{subject} {name}")
-        return make.span(name, begun, ended, span_id=own, parent=first, kind=kind, failed=failed)
+    def step(
+        name: str, begun: Any, ended: Any, kind: SpanKind, *, failed: bool = False, **more: Any
+    ) -> Any:
+        # An attempt is called by its claim: it may be told of as the latest one, and then as an earlier one.
+        which = f" {_nanoseconds(begun)}" if kind is SpanKind.CLIENT else ""
+        own = trace.span_id(f"{subject} {name}{which}")
+        return make.span(
+            name, begun, ended, span_id=own, parent=first, kind=kind, failed=failed, **more
+        )
 
     created, claimed, sent = facts["created_at"], facts["claimed_at"], facts["sent_at"]
     over = facts["failed_at"] or make.event.at.isoformat()
@@ -173,8 +185,14 @@ def _message_spans(make: _Maker) -> Iterator[ReadableSpan]:
             parent=make.context.parent,
             kind=SpanKind.PRODUCER,
         )
-        if claimed is not None:
-            yield step("claim", created, claimed, SpanKind.INTERNAL)
+        earlier = facts.get("earlier_attempts", [])
+        if claimed is not None or earlier:
+            begun = earlier[0]["claimed_at"] if earlier else claimed
+            yield step("claim", created, begun, SpanKind.INTERNAL)
+        for each in earlier:
+            theirs = {**facts, **_UNKNOWN, "error_code": each["error_code"]}
+            times = (each["claimed_at"], each["ended_at"])
+            yield step("send", *times, SpanKind.CLIENT, failed=True, facts=theirs)
     if word == "sent":
         yield step("send", claimed or created, sent, SpanKind.CLIENT)
     elif word in {"delivered", "read"}:
