@@ -20,7 +20,7 @@ WIRE_FAULTS: Final = (
     *("drop_after", "hang_after", "html_5xx_after", "cut_reply"),
 )
 ROWS: Final = """
-    select id, lane, status, attempts, error_code, error_message, whatsapp_message_id, available_at is not null as queued
+    select id, lane, status, attempts, error_code, error_message, whatsapp_message_id
     from waemitter.outbox_messages order by id
 """
 COUNTS: Final = """
@@ -35,28 +35,40 @@ COUNTS: Final = """
       (select count(*) from waemitter.webhook_logs where processed_at is null) as unprocessed,
       (select count(*) from waemitter.inbound_messages) as inbound,
       (select count(distinct whatsapp_message_id) from waemitter.inbound_messages) as inbound_distinct,
-      (select count(*) from waemitter.dead_letters) as letters
+      (select count(*) from waemitter.dead_letters) as letters,
+      (select count(*) from waemitter.outbox_messages where available_at is not null) as queued
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """`accepted`: the platform's ledger, in its order."""
+class Figures:
+    """What is counted, on either side."""
 
-    rows: Sequence[Mapping[str, Any]]
     counts: Mapping[str, int]
     report: Mapping[str, Any]
-    accepted: Sequence[Mapping[str, Any]]
 
     @property
     def at_rest(self) -> bool:
         """Nothing is on its way any more, in either direction."""
         return (
-            not any(row["queued"] for row in self.rows)
+            self.counts["queued"] == 0
             and self.counts["unprocessed"] == 0
             and self.counts["inbound"] == self.report["customer_messages"]
             and self.counts["doubled"] == self.report["duplicates"]
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence(Figures):
+    """`accepted`: the platform's ledger, in its order."""
+
+    rows: Sequence[Mapping[str, Any]]
+    accepted: Sequence[Mapping[str, Any]]
+
+
+async def counted(scene: Scene) -> Figures:
+    (counts,) = await scene.fetch(COUNTS)
+    return Figures(dict(counts), await scene.report())
 
 
 async def gathered(scene: Scene) -> Evidence:
@@ -66,9 +78,9 @@ async def gathered(scene: Scene) -> Evidence:
         page = await scene.control("GET", f"messages?limit=10000&after={after}")
         accepted += page["messages"]
         after = page["next"]
-    (counts,) = await scene.fetch(COUNTS)
     rows = [dict(row) for row in await scene.fetch(ROWS)]
-    return Evidence(rows, dict(counts), await scene.report(), accepted)
+    figures = await counted(scene)
+    return Evidence(figures.counts, figures.report, rows, accepted)
 
 
 def complaints(evidence: Evidence, havoc: Havoc) -> Iterator[str]:
@@ -139,6 +151,8 @@ def _out_of_order(evidence: Evidence) -> Iterator[str]:
 
 def _inbound(evidence: Evidence) -> Iterator[str]:
     counts, webhooks = evidence.counts, evidence.report["webhooks"]
+    if counts["unprocessed"]:
+        yield f"{counts['unprocessed']} webhooks are stored, and were never worked off"
     if counts["journalled"] < webhooks["acked"]:
         yield f"{webhooks['acked']} webhooks got their 200, {counts['journalled']} are stored"
     if webhooks["given_up"]:

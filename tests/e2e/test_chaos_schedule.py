@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Final
 
 import pytest
 
-from tests.chaos.checker import complaints, gathered
+from tests.chaos.checker import Evidence, complaints, counted, gathered
 from tests.chaos.havoc import Havoc
 from tests.chaos.schedule import KINDS, drawn
 from tests.e2e.scene import Scene, until
@@ -47,13 +48,20 @@ async def test_nothing_is_lost_doubled_hurried_or_stuck(
     async with AsyncExitStack() as stack:
         havoc = Havoc(stack, own_scene, own_postgres, schedule)
         await havoc.play(MESSAGES)
+        played = time.monotonic()
 
-        async def at_rest() -> bool:
-            return (await gathered(own_scene)).at_rest
+        async def at_rest() -> Evidence | None:
+            if not (await counted(own_scene)).at_rest:
+                return None
+            found = await gathered(own_scene)
+            return found if found.at_rest else None
 
-        with suppress(AssertionError):  # the complaints say more
-            await until(at_rest, within=WITHIN)
-        evidence = await gathered(own_scene)
+        try:
+            evidence = await until(at_rest, within=WITHIN)
+        except AssertionError:  # the complaints say more
+            evidence = await gathered(own_scene)
+        took = time.monotonic() - played
+        print(f"{'at rest' if evidence.at_rest else 'not at rest'} after {took:.0f} s")  # noqa: T201
         await own_scene.close()
 
     statuses = Counter(row["status"] for row in evidence.rows)
