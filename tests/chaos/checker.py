@@ -20,7 +20,7 @@ WIRE_FAULTS: Final = (
     *("drop_after", "hang_after", "html_5xx_after", "cut_reply"),
 )
 ROWS: Final = """
-    select id, lane, status, attempts, error_code, error_message, whatsapp_message_id
+    select id, lane, status, attempts, hold, error_code, error_message, whatsapp_message_id
     from waemitter.outbox_messages order by id
 """
 COUNTS: Final = """
@@ -106,7 +106,7 @@ def _lost(evidence: Evidence, enqueued: int) -> Iterator[str]:
     known = {message["wamid"] for message in evidence.accepted}
     for row in evidence.rows:
         if row["status"] not in {"sent", "delivered", "read"}:
-            told = f"{row['error_code']} {row['error_message']}, {row['attempts']} attempts"
+            told = f"held by {row['hold']}, {row['error_code']} {row['error_message']}, {row['attempts']} attempts"
             yield f"message {row['id']} is {row['status']}: {told}"
         elif row["whatsapp_message_id"] not in known:
             yield f"message {row['id']} is {row['status']}, and the platform never had it"

@@ -33,6 +33,8 @@ SETTINGS: Final = {
     "WAEMITTER_CHANNEL__MESSAGES_PER_SECOND": str(RATE),
     "WAEMITTER_OUTBOX__MAX_ATTEMPTS": "50",
     "WAEMITTER_OUTBOX__UNCONFIRMED_GRACE": "4s",
+    # After one 131056 the recipient's credit is spent: at Meta's six seconds a lane then outlives the run.
+    "WAEMITTER_CHANNEL__PAIR_SECONDS": "1s",
     "WAEMITTER_DATABASE__POOL_SIZE": str(POOL),
 }
 FAULTS: Final = (
@@ -53,7 +55,7 @@ ENQUEUE: Final = """
 """
 """Every fourth belongs to one of so many lanes."""
 LANE: Final = 30
-"""Messages of a lane, all to one recipient: fewer than its burst of 45, behind which there is one in six seconds."""
+"""Messages of a lane, all to one recipient: fewer than its burst of 45, which a 131056 ends."""
 WAITING: Final = """
     select count(*) from pg_stat_activity
     where application_name = 'waemitter' and wait_event_type = 'Lock' and datname = current_database()
