@@ -68,6 +68,8 @@ async def test_the_first_turn_for_people_comes_with_what_was_said_before(dsn: st
             "you said: Where is my bag?",
             "you said: Hello?",
         ], "the note is not taken for an answer"
+        await says(desk, "wamid.5", "Will a person come?")
+        assert shown(desk)[3:] == [(False, "Will a person come?")]
 
 
 async def test_two_turns_before_the_first_arrives_leave_one_note(dsn: str) -> None:

@@ -148,4 +148,18 @@ MUTANTS: Final = (
         "return self.next(MOST)",
         ("tests/unit/test_handover.py",),
     ),
+    Mutant(
+        "people get a note with every turn",
+        "schema.sql",
+        "if found and l.status is distinct from 'resolved' then return; end if;",
+        "",
+        ("tests/integration/test_chatwoot_transcript.py", "-k", "first_turn"),
+    ),
+    Mutant(
+        "the note for people has the words that follow it",
+        "schema.sql",
+        "and b.conversation_id = i.conversation_id and b.id >= turn_id)",
+        "and b.conversation_id = i.conversation_id and b.id > turn_id)",
+        ("tests/integration/test_chatwoot_transcript.py", "-k", "first_turn"),
+    ),
 )

@@ -95,4 +95,25 @@ MUTANTS: Final = (
         "            raise aiohttp.ServerDisconnectedError",
         ("tests/unit/test_whatsapp_client_faults.py", "-k", "before_the_write"),
     ),
+    Mutant(
+        "what moves on is counted again",
+        "schema.sql",
+        "select campaign_id, status, -1 from before",
+        "select campaign_id, status, 0 from before",
+        ("tests/integration/test_queue_counts.py", "-k", "forgotten"),
+    ),
+    Mutant(
+        "the last minute is added up at once",
+        "schema.sql",
+        "where c.at < clock_timestamp() - interval '2 minutes'",
+        "where c.at < clock_timestamp()",
+        ("tests/integration/test_queue_counts.py", "-k", "forgotten"),
+    ),
+    Mutant(
+        "an attempt that failed does not tell when it began",
+        "schema.sql",
+        "'attempt', attempts, 'claimed_at', claimed_at,",
+        "'attempt', attempts,",
+        ("tests/integration/test_tracing.py", "-k", "attempt"),
+    ),
 )
