@@ -72,6 +72,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self._stack = AsyncExitStack()
         self._arrived: dict[int, int] = {}  # the highest rank that a status told of each message
         self._cancelled: set[int] = set()
+        self._never_left: set[int] = (
+            set()
+        )  # tokens of attempts that were given back before they left
         self._outbox: Outbox
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -139,6 +142,8 @@ class OutboxMachine(RuleBasedStateMachine):
         before = self._run(self._row(attempt.id))
         settled = self._run(self._outbox.settle(attempt, outcome, delay=delay))
         after = self._run(self._row(attempt.id))
+        if after["claimed_at"] is None and attempt.id not in settled.stale:
+            self._never_left.add(attempt.token)
         if before["token"] != attempt.token or before["status"] not in {
             "sending",
             "unconfirmed",
@@ -155,6 +160,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(attempt=attempts, word=st.sampled_from(WORDS))
     def hear(self, attempt: Attempt, word: str) -> None:
+        if attempt.token in self._never_left:  # Meta cannot tell of what it never had
+            return
         before = self._run(self._row(attempt.id))
         wamid = f"wamid.{attempt.id}.{attempt.number}"
         self._run(self._outbox.apply(status(word, attempt, wamid=wamid)))
