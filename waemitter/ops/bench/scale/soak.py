@@ -63,5 +63,6 @@ async def _look(
 ) -> None:
     while True:
         await asyncio.sleep(every)
+        size = await store.sizes()  # whoever ends this meanwhile leaves both lists equally long
+        sizes.append(size)
         resident.append(round(daemon.meter.resident() / MEGABYTE, 1))
-        sizes.append(await store.sizes())
