@@ -2127,6 +2127,7 @@ begin
             select id, v_now, 'queued', 'sending', jsonb_build_object('attempt', attempts + 1) from before
             where claimed_at is not null;
         end if;
+        perform set_config('waemitter.untold', 'on', true);  -- that they are being sent is counted and told by nobody
         return query
           update waemitter.outbox_messages o
           set status = 'sending', available_at = v_now + lease, due_at = o.available_at, hold = null, token = v_token,
@@ -2139,6 +2140,7 @@ begin
                                             else interval '0' end)::float8,
             extract(epoch from t.due)::float8, extract(epoch from v_now)::float8,
             null::float8, null::float8, null::float8, null::integer, null::integer, null::integer;
+        perform set_config('waemitter.untold', '', true);
         v_left := v_left - cardinality(v_take);
         v_taken := v_taken + cardinality(v_take);
         if v_rate > 0 then v_tat := v_tat + cardinality(v_take) * interval '1 second' / v_rate; end if;
@@ -4101,10 +4103,15 @@ create or replace function waemitter.let_go(conversation_id bigint, to_status te
 language plpgsql as $$
 #variable_conflict use_variable
 begin
-  update waemitter.conversations v set lock_id = null, locked_at = null, lock_expires_at = null where v.id = conversation_id;
-  perform waemitter.move_conversation(v.id, coalesce(to_status, waemitter.resting_status(v.id, v.takeover_until)), reason,
-                                      correlation_id)
-    from waemitter.conversations v where v.id = conversation_id;
+  with was as materialized (
+    select v.id, v.status as old, coalesce(to_status, waemitter.resting_status(v.id, v.takeover_until)) as new
+    from waemitter.conversations v where v.id = conversation_id for no key update),
+  freed as (
+    update waemitter.conversations v set status = was.new, lock_id = null, locked_at = null, lock_expires_at = null,
+      updated_at = case when was.new <> was.old then clock_timestamp() else v.updated_at end
+    from was where v.id = was.id)
+  insert into waemitter.conversation_state_transitions (conversation_id, from_status, to_status, reason, correlation_id)
+    select was.id, was.old, was.new, reason, correlation_id from was where was.new <> was.old;
   perform waemitter.wake_buffers(conversation_id);
 end $$;
 
@@ -4197,7 +4204,7 @@ begin
   perform set_config('waemitter.quiet', 'on', true);
   select * into v from waemitter.conversations x where x.id = v_id;
   select * into c from waemitter.contacts x where x.id = v.contact_id;
-  perform from waemitter.message_buffer x 
+  perform from waemitter.message_buffer x
     where x.conversation_id = v_id and x.closes_at is not null order by x.id for no key update;
   select * into b from waemitter.message_buffer x where x.id = turn_id;
   v_outcome := case when v.takeover_until > clock_timestamp() then 'human'
@@ -4253,8 +4260,10 @@ begin
       route = commit_turn.route, outcome = v_outcome, resume = null where x.id = turn_id;
   update waemitter.buffer_processing_jobs j set status = 'completed', error_message = null, updated_at = clock_timestamp()
     where j.buffer_id = turn_id;
-  update waemitter.dead_letters d set resolution_status = 'resolved'
-    where d.id = b.dead_letter_id and d.resolution_status in ('pending', 'abandoned');
+  if b.dead_letter_id is not null then
+    update waemitter.dead_letters d set resolution_status = 'resolved'
+      where d.id = b.dead_letter_id and d.resolution_status in ('pending', 'abandoned');
+  end if;
   perform waemitter.let_go(v_id, null, case v_outcome when 'human' then 'a human answers' else 'the turn is over' end,
                            b.correlation_id);
   perform set_config('waemitter.quiet', '', true);
@@ -5145,6 +5154,7 @@ end $$;
 create or replace function waemitter.turn_ended() returns trigger language plpgsql
   security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  if not coalesce('turn.' || new.status = any (waemitter.wanted_events()), false) then return null; end if;
   perform waemitter.tell_event('turn.' || new.status, 'conversations/' || new.conversation_id, v.channel, jsonb_build_object(
       'turn_id', new.id, 'channel', v.channel, 'conversation_id', new.conversation_id,
       'contact', waemitter.contact_facts(v.contact_id), 'route', new.route, 'outcome', new.outcome,
@@ -5359,7 +5369,8 @@ do $$
 begin
   if not exists (select from pg_trigger where tgrelid = 'waemitter.outbox_messages'::regclass and tgname = 'outbox_told_trigger') then
     create trigger outbox_told_trigger after update on waemitter.outbox_messages
-      referencing old table as before new table as after for each statement execute function waemitter.messages_changed();
+      referencing old table as before new table as after for each statement
+      when (coalesce(current_setting('waemitter.untold', true), '') <> 'on') execute function waemitter.messages_changed();
     create trigger outbox_refused_trigger after insert on waemitter.outbox_messages
       for each row when (new.status <> 'queued') execute function waemitter.messages_refused();
     create trigger inbound_messages_told_trigger after insert on waemitter.inbound_messages

@@ -122,3 +122,30 @@ async def test_who_gets_no_answer_is_told() -> None:
 
 def test_rows_become_arrays() -> None:
     assert columns([(1, "a"), (2, "b")]) == [[1, 2], ["a", "b"]]
+
+
+async def test_when_many_wait_a_second_statement_goes_beside_a_slow_one_and_no_third() -> None:
+    made = Statements()
+    together = Together(made.ask, largest=3, beside=2)
+    made.gate.clear()
+    asked = [asyncio.create_task(together(1))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asked += [asyncio.create_task(together(n)) for n in range(2, 8)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert made.asked == [[1], [2, 3, 4]]
+    made.gate.set()
+    assert [await each for each in asked] == [2, 4, 6, 8, 10, 12, 14]
+    assert made.asked[2:] == [[5, 6, 7]]
+
+
+async def test_who_is_answered_may_ask_again_at_once() -> None:
+    made = Statements()
+    together = Together(made.ask)
+
+    async def twice() -> int:
+        return await together(await together(1))
+
+    async with asyncio.timeout(5):
+        assert await twice() == 4

@@ -18,26 +18,38 @@ LARGEST: Final = 100
 
 
 class Together(Generic[Asked, Answer]):
-    """`ask(several)` gives an answer for each, in their order. Raises what `ask` does."""
+    """`ask(several)` gives an answer for each, in their order. Raises what `ask` does.
+
+    `largest`: as many share a statement. `beside`: when as many wait, a second statement goes beside the one on its way.
+    """
 
     def __init__(
         self,
         ask: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]],
         *,
         largest: int = LARGEST,
+        beside: int | None = None,
     ) -> None:
         self._ask = ask
         self._largest = largest
+        self._beside = beside
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def __call__(self, asked: Asked) -> Answer:
         """A caller that is cancelled before its turn has asked nothing; later the others have their answer all the same."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
-        if self._asking is None:
-            self._asking = asyncio.get_running_loop().create_task(self._ask_all())
+        if not self._asking or self._is_slow():
+            self._asking.add(asyncio.get_running_loop().create_task(self._ask_all()))
         return await answer
+
+    def _is_slow(self) -> bool:
+        return (
+            self._beside is not None
+            and len(self._asking) == 1
+            and len(self._waiting) >= self._beside
+        )
 
     async def _ask_all(self) -> None:
         batch: list[tuple[Asked, asyncio.Future[Answer]]] = []
@@ -47,11 +59,13 @@ class Together(Generic[Asked, Answer]):
                 del self._waiting[: self._largest]
                 if batch:
                     await self._answer(batch)
-        finally:
-            self._asking = None
-            for _, future in (*batch, *self._waiting):  # only a cancellation leaves one unanswered
+        except asyncio.CancelledError:
+            for _, future in (*batch, *self._waiting):
                 future.cancel()
             self._waiting.clear()
+            raise
+        finally:  # at once: whoever is answered may ask again before this task's end is known
+            self._asking.discard(asyncio.current_task())
 
     async def _answer(self, batch: Sequence[tuple[Asked, asyncio.Future[Answer]]]) -> None:
         try:

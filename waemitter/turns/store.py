@@ -18,6 +18,8 @@ from waemitter.turns.turn import Answer, Contact, Session
 
 COMMITTED_TOGETHER: Final = 20
 """Turns in one transaction, at the most: it holds the locks of all their conversations."""
+MANY_WAIT: Final = 10
+"""… and as many that wait for it go beside it."""
 
 Outcome: TypeAlias = Literal["answered", "forwarded", "silent", "human", "superseded", "lost"]
 
@@ -71,7 +73,9 @@ class Claims(NamedTuple):
 class TurnStore:
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
-        self._commit: Final = Together(self._commit_all, largest=COMMITTED_TOGETHER)
+        self._commit: Final = Together(
+            self._commit_all, largest=COMMITTED_TOGETHER, beside=MANY_WAIT
+        )
 
     CLAIM: Final = """
         select turn_id, conversation_id, lock_id, fence, attempt, channel, correlation_id, contact_id, wa_id, user_id, phone,

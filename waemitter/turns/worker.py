@@ -32,7 +32,7 @@ NOBODY: Final = "none"
 
 SAMPLE_EVERY: Final = 10.0  # seconds, between two counts of the buffers
 RENEWALS: Final = 3  # in one lease
-TYPING_AFTER: Final = 0.3  # seconds: a quicker answer needs no dots, and the handler goes first
+TYPING_AFTER: Final = 0.5  # seconds: a quicker answer needs no dots, and the handler goes first
 
 
 class Courtesy(Protocol):

@@ -4,6 +4,7 @@ The simulator judges every field, which costs more than the daemon spends on a m
 The time of each arrival is taken when its bytes are read, by the clock that all processes of a machine share.
 
     POST …/messages      200 with a wamid, after a fixed latency if one is set; the number 503000503 is out of order
+    POST …/completions   a model's answer, always the same, after the same latency
     GET /report          the counts so far
     GET /arrivals        when the first message for each recipient arrived
     GET /wait?posts=N    answers with the report once N messages have arrived
@@ -39,6 +40,26 @@ FAILING_NUMBER: Final = "503000503"
 _FAILING_PATH: Final = f"/{FAILING_NUMBER}/".encode()
 _REFUSED: Final = (
     b'{"error":{"message":"Service temporarily unavailable","type":"OAuthException","code":2}}'
+)
+_MODEL_PATH: Final = b"/chat/completions "
+_COMPLETION: Final = orjson.dumps(
+    {
+        "id": "chatcmpl-bench",
+        "object": "chat.completion",
+        "created": 1795300000,
+        "model": "gpt-4o-mini",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {
+                    "role": "assistant",
+                    "content": "Yes, we have it in green, and we can bring it on Thursday between nine and twelve.",
+                },
+            }
+        ],
+        "usage": {"prompt_tokens": 60, "completion_tokens": 20, "total_tokens": 80},
+    }
 )
 _TICK: Final = 0.0005  # seconds: half the resolution of the loop's timers
 
@@ -77,6 +98,14 @@ class Sink:
             transport.write(answer)
         if self._awaited:
             self._tell_waiting()
+
+    def complete(self, transport: asyncio.Transport) -> None:
+        """Answer as a model that has thought for `latency`; it is no arrival."""
+        answer = _HEAD % (200, len(_COMPLETION)) + _COMPLETION
+        if self._latency:
+            self._postpone(transport, answer)
+        else:
+            transport.write(answer)
 
     def refuse(self, transport: asyncio.Transport) -> None:
         """Take nothing, and say that it may be tried again."""
@@ -178,6 +207,8 @@ class _Connection(asyncio.Protocol):
                 break
             if data.find(_FAILING_PATH, start, head_end) >= 0:
                 self._sink.refuse(self._transport)
+            elif data.find(_MODEL_PATH, start, head_end) >= 0:
+                self._sink.complete(self._transport)
             elif data.startswith(b"POST ", start):
                 self._sink.message(data[body:end], now, self._transport)
             else:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from typing_extensions import override
 
 from waemitter.errors import UsageError
@@ -24,8 +25,11 @@ from waemitter.turns.agents.provider import (
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
+    from openai._types import RequestOptions
 
 _MISSING: Final = "an agent is configured, and the package openai is not installed: pip install 'waemitter[agents]'"
+# It makes a random key for each request, and sends it in no header: one key does as well.
+_ONCE: Final[RequestOptions] = {"idempotency_key": "unused"}
 _TRY_AGAIN: Final = frozenset({408, 409, 429})
 _SERVER: Final = 500
 _TOO_MANY: Final = 429
@@ -46,7 +50,10 @@ class Compatible(Provider):
             async with _answered(timeout):
                 # Not chat.completions.create, which spends ten times this on walking the types of what it sends and gets.
                 made = await self._client.post(
-                    "/chat/completions", cast_to=object, body=_body(request)
+                    "/chat/completions",
+                    cast_to=object,
+                    content=orjson.dumps(_body(request)),
+                    options=_ONCE,
                 )
         except openai.APIStatusError as error:
             raise _status(error) from None

@@ -16,6 +16,8 @@ def chosen(agent: str, contact_id: int, weights: Sequence[tuple[str, float]]) ->
     Weighted rendezvous hashing: a contact moves only when its own variant goes, shrinks or another one grows, and then never
     between two that did not change.
     """
+    if len(weights) == 1:
+        return weights[0][0]
     name, _ = max(weights, key=lambda pair: _score(f"{agent}/{pair[0]}/{contact_id}", pair[1]))
     return name
 

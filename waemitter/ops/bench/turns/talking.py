@@ -14,10 +14,10 @@ from waemitter.ops.bench.daemons import Daemon
 from waemitter.ops.bench.samples import percentile
 from waemitter.ops.bench.site import Site
 from waemitter.ops.bench.turns.store import TurnsStore
-from waemitter.ops.processes import child
 
 LOOK_EVERY: Final = 0.1  # seconds
 PATIENCE: Final = 60.0
+FIRST: Final = 20  # turns that go before: they warm the connections to the database, and a tenth of those to the model
 CONFIG: Final = """
 [inbox]
 buffer_duration = "10m"
@@ -55,18 +55,18 @@ class Talked:
 
 
 async def talk(site: Site, cloud: Cloud, *, turns: int, latency: float) -> Talked:
-    """`latency`: seconds that the model takes for each answer."""
+    """`latency`: seconds that the model takes for each answer; it is a sink, too, so that its work is not what is measured."""
     config = site.directory / "agents.toml"
     config.write_text(CONFIG)
     async with (
         open_pool(site.stage.dsn, size=2, application_name="waemitter bench") as pool,
-        _model(latency) as url,
+        site.sink(latency=latency) as model,
         site.daemon(
             cloud.graph_url,
             messages_per_second=0.0,
             settings={
                 "WAEMITTER_CONFIG": str(config),
-                "OPENAI_BASE_URL": url,
+                "OPENAI_BASE_URL": f"{model.address}/v1",
                 "OPENAI_API_KEY": "none",
             },
         ) as daemon,
@@ -78,16 +78,17 @@ async def talk(site: Site, cloud: Cloud, *, turns: int, latency: float) -> Talke
 
 
 async def _talked(store: TurnsStore, daemon: Daemon, turns: int, latency: float) -> Talked:
-    await store.hear(_said(1))  # the first answer makes connections and plans, for all that follow
-    await _until(store.open_windows, 1)
+    # the first answers make connections and plans, for all that follow
+    await store.hear(*(_said(number) for number in range(1, FIRST + 1)))
+    await _until(store.open_windows, FIRST)
     await store.close_windows()
-    await _until(store.ended, 1)
-    await store.hear(*(_said(number) for number in range(2, turns + 2)))
+    await _until(store.ended, FIRST)
+    await store.hear(*(_said(number) for number in range(FIRST + 1, FIRST + turns + 1)))
     await _until(store.open_windows, turns)
     cpu = daemon.meter.cpu()
     async with _watched(daemon) as resident:
         last = await store.close_windows()
-        await _until(store.ended, turns + 1)
+        await _until(store.ended, FIRST + turns)
     took = await store.took_ms(after=last)
     if len(took) != turns:
         raise BenchFailed(f"{len(took)} of {turns} turns came to an end")
@@ -101,15 +102,6 @@ async def _talked(store: TurnsStore, daemon: Daemon, turns: int, latency: float)
         resident=max(resident),
         cpu_ms=(daemon.meter.cpu() - cpu) / turns * 1000,
     )
-
-
-@asynccontextmanager
-async def _model(latency: float) -> AsyncIterator[str]:
-    """The simulator's; its address, for openai's base URL."""
-    flags = ("--port", "0", "--model-latency", str(latency))
-    async with child("the model", ("-m", "waemitter", "simulate", *flags)) as running:
-        address = (await running.event("SIMULATOR_STARTED"))["address"]
-        yield f"{address}/v1"
 
 
 @asynccontextmanager
