@@ -77,6 +77,40 @@ async def test_silence_leaves_the_outcome_open():
     assert len(peer.requests) == 1
 
 
+async def test_an_answer_that_trickles_is_cut_off_when_its_time_is_over():
+    async def trickles(reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(5), talking(trickles, total=0.2) as (peer, graph):
+        assert await graph.send(BODY) == NoAnswer("TimeoutError")
+    assert len(peer.requests) == 1
+
+
+async def test_of_many_requests_each_has_a_time_of_its_own():
+    first = True
+
+    async def answer(reader, writer):
+        nonlocal first
+        silent, first = first, False
+        await (hangs if silent else says(response()))(reader, writer)
+
+    async with asyncio.timeout(5), talking(answer, total=0.3) as (peer, graph):
+        hanging = asyncio.create_task(graph.send(BODY))
+        await eventually(lambda: len(peer.requests) == 1)
+        while not hanging.done():
+            assert isinstance(await graph.send(BODY), Answered)
+            await asyncio.sleep(0.01)
+        first = True
+        assert await graph.send(BODY) == NoAnswer("TimeoutError")
+    assert await hanging == NoAnswer("TimeoutError")
+    assert len(peer.requests) > 3
+
+
 async def test_a_kept_connection_that_closes_leaves_the_outcome_open():
     answers = iter([says(response()), says_and_closes(b"")])
 

@@ -54,7 +54,7 @@ class Wire:
         self._connector = connector
         self._asking = aiohttp.ClientRequest("POST", url)  # tells the connector where to
         self._connecting = aiohttp.ClientTimeout(connect=connect_timeout)
-        self._total_timeout = total_timeout
+        self._deadlines = _Deadlines(total_timeout)
         lines = {"Host": self._asking.headers["Host"], **headers}
         if any(not value.isprintable() for value in lines.values()):
             raise ValueError("a header holds a line break or another control character")
@@ -64,7 +64,7 @@ class Wire:
 
     async def post(self, body: bytes) -> Response:
         """Raises NotConnected or Broken; cancellation may come after the request has left."""
-        deadline = asyncio.get_running_loop().time() + self._total_timeout
+        deadline = self._deadlines.from_now()
         try:
             connection = await self._connector.connect(self._asking, [], self._connecting)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
@@ -73,7 +73,7 @@ class Wire:
             response = await self._exchange(connection, body, deadline)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             connection.close()
-            raise Broken from error
+            raise Broken from error if self._deadlines.in_time(deadline) else TimeoutError()
         except BaseException:
             connection.close()
             raise
@@ -87,10 +87,54 @@ class Wire:
         if protocol is None or protocol.transport is None or protocol.transport.is_closing():
             # closed since it was lent: a write would go nowhere
             raise NotConnected from aiohttp.ServerDisconnectedError()
-        async with asyncio.timeout_at(deadline):
+        transport = protocol.transport
+        self._deadlines.begin(transport, deadline)
+        try:
             protocol.set_response_params(read_until_eof=True)
-            protocol.transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+            transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
             message, content = await protocol.read()
             while message.code in _INFORMATIONAL:
                 message, content = await protocol.read()
             return Response(message.code, message.headers, await content.read())
+        finally:
+            self._deadlines.end(transport)
+
+
+class _Deadlines:
+    """Cuts connections whose time is over. All have the same time, so that one timer, for the oldest, does for them all.
+
+    asyncio.timeout() would cost each message a timer of its own and ten times as much.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._open: dict[asyncio.Transport, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def from_now(self) -> float:
+        return asyncio.get_running_loop().time() + self._seconds
+
+    def in_time(self, deadline: float) -> bool:
+        return asyncio.get_running_loop().time() < deadline
+
+    def begin(self, transport: asyncio.Transport, deadline: float) -> None:
+        self._open[transport] = deadline
+        if self._timer is None or deadline < self._timer.when():  # it waited for its connection
+            self._set_timer(deadline)
+
+    def end(self, transport: asyncio.Transport) -> None:
+        del self._open[transport]
+
+    def _cut(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for transport, deadline in self._open.items():
+            if deadline <= now:
+                transport.abort()
+        self._timer = None
+        if later := [deadline for deadline in self._open.values() if deadline > now]:
+            self._set_timer(min(later))
+
+    def _set_timer(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._cut)
