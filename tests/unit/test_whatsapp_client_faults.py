@@ -78,7 +78,7 @@ async def test_silence_leaves_the_outcome_open():
 
 
 async def test_an_answer_that_trickles_is_cut_off_when_its_time_is_over():
-    async def trickles(reader, writer):
+    async def trickles(_, writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
         with suppress(ConnectionError):
             while True:

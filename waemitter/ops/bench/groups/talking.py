@@ -37,6 +37,9 @@ class Talking:
             bar(
                 "… beyond the model's time, p99", "ms", [run.beyond_ms for run in runs], at_most=500
             ),
+            bar(
+                "… of the first as many after a start", "ms", [run.first_beyond_ms for run in runs]
+            ),
             bar("… lost, tried again", "", [run.stray for run in runs], at_most=0),
             bar("… RSS", "MB", [run.resident / MEGABYTE for run in runs], at_most=300),
             bar("… CPU", "ms each", [run.cpu_ms for run in runs]),
