@@ -8,10 +8,9 @@ from __future__ import annotations
 import random
 import re
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import PurePath
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -29,8 +28,7 @@ _KEPT_HEADERS: Final = ("Allow", "Retry-After", "WWW-Authenticate")
 _SANE: Final = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Trace(NamedTuple):
     """A request's identity, and when it began (`time.perf_counter`, in seconds)."""
 
     request_id: str

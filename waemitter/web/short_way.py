@@ -58,12 +58,10 @@ def plain(data: bytes) -> Plain | None:
     path = _path(start)
     if path is None or not lines:
         return None
-    headers: dict[str, str] = {}
-    for line in lines:
-        field = _known_field(line) if len(line) <= _SHORT else _field(line)
-        if field is None:
-            return None
-        headers[field[0]] = field[1]
+    fields = [_known_field(line) if len(line) <= _SHORT else _field(line) for line in lines]
+    if None in fields:
+        return None
+    headers = dict(cast("list[tuple[str, str]]", fields))
     body = data[end + 4 :]
     length = headers.get("content-length", "")
     if (

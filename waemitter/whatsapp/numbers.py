@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 
@@ -25,9 +26,13 @@ def _named(entry: dict[str, Any]) -> Iterator[Number]:
         value = change.get("value")
         metadata = value.get("metadata") if isinstance(value, dict) else None
         if isinstance(metadata, dict) and (number := _id(metadata.get("phone_number_id"))):
-            displayed = _id(metadata.get("display_phone_number")) or ""
-            digits = "".join(each for each in displayed if each in "0123456789")
-            yield Number(number, account, digits or None)
+            yield _number(number, account, _id(metadata.get("display_phone_number")) or "")
+
+
+@lru_cache(maxsize=256)  # each webhook names one of a few
+def _number(number: str, account: str | None, displayed: str) -> Number:
+    digits = "".join(each for each in displayed if each in "0123456789")
+    return Number(number, account, digits or None)
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

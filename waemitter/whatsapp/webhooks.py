@@ -38,8 +38,7 @@ class NotJson(WaemitterError):
     """The bytes of a webhook are no JSON object, so nothing can be said about them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """What became of a message that was sent, or of a call or a payment (`kind`).
 
     `status` is Meta's word: `sent`, `delivered`, `read`, `played`, `failed` and whatever comes
