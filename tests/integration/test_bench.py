@@ -175,8 +175,10 @@ def test_the_command_sends_all_and_tells_what_it_took():
 
 @pytest.mark.timeout(300)  # a dozen daemons start one after the other
 async def test_the_suite_measures_every_bar_and_is_drawn():
-    report = (await run_suite(TINY, lambda _: None)).plain()
+    told: list[str] = []
+    report = (await run_suite(TINY, told.append)).plain()
     runs = report["runs"]
+    assert all(any(bar["name"] in line for line in told) for bar in report["bars"])
     assert set(runs) == {make().name for make in GROUPS}
     drained = runs["drain"]["0 ms"]
     assert all(run["lost"] == run["doubled"] == 0 for run in drained["daemon"])

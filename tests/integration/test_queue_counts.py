@@ -88,6 +88,15 @@ async def test_totals_stay_when_counts_are_added_up_and_messages_forgotten(outbo
     assert await tally(outbox) == fresh._replace(recent=0)
 
 
+async def test_what_a_claim_ends_beside_what_it_takes_is_counted(outbox: Outbox) -> None:
+    await outbox.put_many(2)
+    await outbox.pool.execute(
+        "update waemitter.outbox_messages set expires_at = now() where id = (select max(id) from waemitter.outbox_messages)"
+    )
+    assert len((await outbox.claim()).attempts) == 1
+    assert await tally(outbox) == Tally(0, 1, 0, 1, 0, 0, 0)
+
+
 async def test_messages_of_an_older_schema_are_counted_once(
     outbox: Outbox, connection: schema.Connection
 ) -> None:

@@ -116,4 +116,25 @@ MUTANTS: Final = (
         "'attempt', attempts,",
         ("tests/integration/test_tracing.py", "-k", "attempt"),
     ),
+    Mutant(
+        "a claim counts nothing after what it took",
+        "schema.sql",
+        "perform set_config('waemitter.untold', '', true);",
+        "",
+        ("tests/integration/test_queue_counts.py", "-k", "beside"),
+    ),
+    Mutant(
+        "an answer that never ends is waited for",
+        "waemitter/whatsapp/wire.py",
+        "                transport.abort()",
+        "                continue",
+        ("tests/unit/test_whatsapp_client_faults.py", "-k", "trickles or of_its_own"),
+    ),
+    Mutant(
+        "who is answered and asks at once is forgotten",
+        "waemitter/runtime/together.py",
+        "            self._asking.discard(asyncio.current_task())",
+        "            asyncio.get_running_loop().call_soon(self._asking.discard, asyncio.current_task())",
+        ("tests/unit/test_together.py", "-k", "at_once"),
+    ),
 )

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from typing_extensions import override
+
 from waemitter.ops.bench.samples import Spread, spread
 
 MEGABYTE: Final = 1e6  # bytes
@@ -38,6 +40,11 @@ class Bar:
         if self.at_most is not None:
             return self.measured.median <= self.at_most
         return self.measured.median >= self.at_least if self.at_least is not None else None
+
+    @override
+    def __str__(self) -> str:
+        mark = {True: " (met)", False: f" (MISSED: {self.wanted})", None: ""}[self.met]
+        return f"{self.name}: {self.measured.median:,.6g} {self.unit}".rstrip() + mark
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""

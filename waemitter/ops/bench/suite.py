@@ -69,6 +69,10 @@ async def run_suite(plan: Plan, told: Told) -> Report:
     async with site() as on:
         for group in groups:
             await group.measure(on, plan, told)
+            for (
+                each
+            ) in group.bars():  # at once: a run of an hour that is broken off has told something
+                told(f"  {each}")
     return Report(
         machine,
         plan,
