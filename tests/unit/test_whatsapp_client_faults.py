@@ -77,9 +77,10 @@ async def test_silence_leaves_the_outcome_open():
     assert len(peer.requests) == 1
 
 
-async def test_an_answer_that_trickles_is_cut_off_when_its_time_is_over():
+@pytest.mark.parametrize("length", [b"Content-Length: 1000000\r\n", b""], ids=["told", "not told"])
+async def test_an_answer_that_trickles_is_cut_off_when_its_time_is_over(length):
     async def trickles(_, writer):
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n")
         with suppress(ConnectionError):
             while True:
                 writer.write(b" ")

@@ -95,15 +95,20 @@ class Wire:
             message, content = await protocol.read()
             while message.code in _INFORMATIONAL:
                 message, content = await protocol.read()
-            return Response(message.code, message.headers, await content.read())
+            content_read = await content.read()
         finally:
             self._deadlines.end(transport)
+        if not self._deadlines.in_time(
+            deadline
+        ):  # of an answer without a length, a cut looks like the end
+            raise TimeoutError
+        return Response(message.code, message.headers, content_read)
 
 
 class _Deadlines:
     """Cuts connections whose time is over. All have the same time, so that one timer, for the oldest, does for them all.
 
-    asyncio.timeout() would cost each message a timer of its own and ten times as much.
+    asyncio.timeout() would cost each message a timer of its own.
     """
 
     def __init__(self, seconds: float) -> None:
