@@ -1942,6 +1942,17 @@ end $$;
 -- ---------------------------------------------------------------------------------------------------------------------
 -- What the daemon calls.
 
+-- Each session keeps its plans, and those that were made while a table was all but empty (and an ANALYZE had said so) read it from
+-- end to end, up to the next ANALYZE. So they are made anew once `grown` is four times as large as it was then.
+create or replace function waemitter.outgrow_plans(grown regclass) returns void language plpgsql as $$
+declare v_size bigint := pg_relation_size(grown); v_known text := 'waemitter.planned_' || grown::oid;
+begin
+  if v_size > coalesce(nullif(current_setting(v_known, true), '')::bigint, 0) then
+    discard plans;
+    perform set_config(v_known, (4 * greatest(v_size, 32768))::text, false);
+  end if;
+end $$;
+
 -- Claim what can be sent in the next `horizon`: each row returned is `sending`, counts an attempt, has its send slot, and a
 -- lease. The bucket row is locked first and the rows are picked by later statements: a single statement is not serial, its
 -- snapshot is older than its lock. The clock is read once, after the lock.
@@ -1978,6 +1989,7 @@ declare
   v_most constant integer := 500;  -- rows, about, that one claim may park, re-date, end or resend
   v_least constant integer := 50;  -- looked at together, also when that is more: one by one they would cost far more
 begin
+  perform waemitter.outgrow_plans('waemitter.outbox_messages');
   select b.tat, waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
          c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null, c.kind = 'chatwoot',
@@ -2635,6 +2647,7 @@ declare
   v_failed bigint[];
   v_classes text[];
 begin
+  perform waemitter.outgrow_plans('waemitter.outbox_messages');
   perform set_config('waemitter.quiet', 'on', true);
   with locked as materialized (  -- the join comes first: what is joined after the lock would be a loop of loops
     select o.id, o.status as was, o.claimed_at, g.token, g.outcome, g.wamid, g.delay, g.code, g.reason, g.class
@@ -2760,6 +2773,7 @@ as $$
 declare v_ended bigint[]; v_revived bigint[]; v_counts jsonb; v_doubled integer; v_woken integer;
   v_campaigns bigint[]; v_was text[]; v_became text[];
 begin
+  perform waemitter.outgrow_plans('waemitter.outbox_messages');
   perform set_config('waemitter.quiet', 'on', true);
   with given as materialized (
     select g.*, coalesce(g.at, clock_timestamp()) as happened, waemitter.status_rank(g.word) as rank
@@ -2847,10 +2861,16 @@ begin
           join waemitter.channels n on n.name = h.channel
           where n.statuses_seen_at is null or n.statuses_seen_at < clock_timestamp() - interval '1 second'
           for no key update of n skip locked) s where c.name = s.name),
-  counted as (
-    select f.word, case when f.id is null and f.rank > 0 and f.wamid <> '' then 'parked' when f.id is null then 'unknown' when m.id is not null and f.rank > m.had then 'applied' else 'stale' end as result,
-           count(*) as n, count(distinct m.id) filter (where m.was = 'unconfirmed' and f.rank = m.rank) as resolved
-    from found f left join moved m on m.id = f.id group by 1, 2)
+  counted as (  -- sorted together: to join them would be a loop of loops
+    select word, case when id is null and rank > 0 and wamid <> '' then 'parked' when id is null then 'unknown'
+                      when rank > had then 'applied' else 'stale' end as result,
+           count(*) as n, count(distinct id) filter (where was = 'unconfirmed' and rank = top) as resolved
+    from (
+      select u.told, u.id, u.word, u.rank, u.wamid, max(u.had) over one as had, max(u.top) over one as top, max(u.was) over one as was
+      from (select true as told, id, word, rank, wamid, null::integer as had, null::integer as top, null::text as was from found
+            union all select false, id, null, null, null, had, rank, was from moved) u
+      window one as (partition by u.id)) w
+    where told group by 1, 2)
   select (select jsonb_agg(to_jsonb(c)) from counted c),
          (select count(*) from doubled),
          (select array_agg(id) from moved where lane <> '' and was in ('queued', 'sending', 'unconfirmed')),
@@ -3116,6 +3136,7 @@ declare
   v_contact bigint; v_conversation bigint;
   v_fresh integer[] := '{}'; v_conversations bigint[] := '{}'; v_contacts bigint[] := '{}'; v_channels text[] := '{}';
 begin
+  perform waemitter.outgrow_plans('waemitter.inbound_messages');
   for r in
     with given as materialized (
       select g.*, c.name as channel
@@ -3770,6 +3791,7 @@ declare
   r record; b waemitter.message_buffer; v_now timestamptz := clock_timestamp(); v_closes timestamptz; v_known timestamptz;
   v_ring boolean := false; v_size integer; v_close boolean; v_direct boolean;
 begin
+  perform waemitter.outgrow_plans('waemitter.inbound_messages');
   perform set_config('waemitter.quiet', 'on', true);
   perform from waemitter.conversations v where v.id in (
     select i.conversation_id from waemitter.inbound_messages i where i.id = any (message_ids)) order by v.id for no key update;
@@ -4008,6 +4030,7 @@ as $$
 #variable_conflict use_column
 declare v_now timestamptz; v_candidates bigint[]; v_conversations bigint[]; v_turns bigint[];
 begin
+  perform waemitter.outgrow_plans('waemitter.message_buffer');
   if only_turn is null and not waemitter.flag_enabled('buffer_processing') then
     return next;
     return;

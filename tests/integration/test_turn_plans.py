@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
+from tests.inbox_bench import NUMBER
 from waemitter.db.schema import Connection
+from waemitter.inbox.gathering.store import GatheringStore, Placed
+from waemitter.inbox.store import Inbound, InboxStore
 
 FILL: Final = (
     """
@@ -140,3 +143,76 @@ async def test_what_changes_with_each_message_leaves_room_for_it(
     )
 
     assert "fillfactor=70" in options
+
+
+GROWN: Final = (
+    """
+    insert into waemitter.contacts (channel, wa_id) select 'default', (14150000000 + n)::text from generate_series(1, 5000) n
+    """,
+    """
+    insert into waemitter.conversations (channel, contact_id) select 'default', id from waemitter.contacts
+    on conflict do nothing
+    """,
+    """
+    insert into waemitter.inbound_messages (conversation_id, whatsapp_message_id, message_type, payload)
+    select id, 'wamid.old.' || id, 'text', '{}' from waemitter.conversations
+    """,
+    """
+    insert into waemitter.message_buffer (conversation_id, status, processed_at)
+    select id, 'completed', now() from waemitter.conversations
+    """,
+)
+READ: Final = """
+    select sum(idx_tup_fetch + seq_tup_read)::bigint from pg_stat_xact_user_tables
+    where relname in ('contacts', 'conversations', 'inbound_messages', 'message_buffer')
+"""
+
+
+async def hear(connection: Connection, batch: str, senders: range) -> None:
+    """What the splitter does with the messages of a batch."""
+    heard = [
+        Inbound(
+            number=NUMBER,
+            wamid=f"wamid.{batch}.{n}",
+            type="text",
+            wa_id=str(14150000000 + n),
+            user_id=None,
+            group_id=None,
+            name=None,
+            username=None,
+            sent_at=None,
+            opens=True,
+            payload="{}",
+            contact=None,
+            webhook_id=1,
+        )
+        for n in senders
+    ]
+    alone = cast("Any", connection)  # there is no pool, and nobody asks for one
+    received = await InboxStore(alone).receive(alone, heard)
+    placed = [
+        Placed(each.message_id, 60.0, 0.0, 100, sliding=False, at_once=False)
+        for each in received
+        if each.message_id is not None
+    ]
+    assert len(placed) == len(senders)
+    await GatheringStore().gather(alone, placed, rate=1000, enhanced=None)
+
+
+async def test_what_comes_in_is_not_looked_for_from_end_to_end_by_plans_of_empty_tables(
+    connection: Connection,
+) -> None:
+    await connection.execute("update waemitter.channels set phone_number_id = $1", NUMBER)
+    for table in ("contacts", "conversations", "inbound_messages", "message_buffer"):
+        await connection.execute(f"alter table waemitter.{table} set (autovacuum_enabled = off)")
+        await connection.execute(f"vacuum analyze waemitter.{table}")
+    for n in range(6):
+        async with connection.transaction():
+            await hear(connection, str(n), range(1))
+    for statement in GROWN:
+        await connection.execute(statement)
+    async with connection.transaction():
+        before = await connection.fetchval(READ)
+        await hear(connection, "grown", range(1, 51))
+        read = await connection.fetchval(READ) - before
+    assert 50 <= read <= 50 * 50

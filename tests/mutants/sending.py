@@ -124,6 +124,13 @@ MUTANTS: Final = (
         ("tests/integration/test_queue_counts.py", "-k", "beside"),
     ),
     Mutant(
+        "a plan for an empty table is kept for a full one",
+        "schema.sql",
+        "    discard plans;",
+        "    null;",
+        ("tests/integration/test_turn_plans.py", "-k", "end_to_end"),
+    ),
+    Mutant(
         "an answer that never ends is waited for",
         "waemitter/whatsapp/wire.py",
         "                transport.abort()",
