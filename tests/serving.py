@@ -52,9 +52,15 @@ class MemoryJournal:
         self.entries.append((source, body, headers))
 
     def enter(
-        self, *, source: str, body: bytes, headers: Mapping[str, str]
-    ) -> asyncio.Future[None]:
-        return asyncio.ensure_future(self.record(source=source, body=body, headers=headers))
+        self,
+        *,
+        source: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        told: Callable[[BaseException | None], None],
+    ) -> None:
+        recording = asyncio.ensure_future(self.record(source=source, body=body, headers=headers))
+        recording.add_done_callback(lambda done: told(done.exception()))
 
 
 @dataclass

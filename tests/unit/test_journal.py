@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from waemitter.errors import DatabaseUnreachable
 from waemitter.inbox.journal.records import Entry
@@ -111,6 +112,57 @@ async def test_many_that_wait_do_not_wait_for_a_slow_commit() -> None:
         assert store.asked == 2
         store.open.set()
     assert sorted(len(commit) for commit in store.commits) == [1, WORTH_A_SECOND]
+
+
+class Gated(Store):
+    """Each commit has a gate of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+
+    @override
+    async def append(
+        self, entries: Sequence[Entry], *, lease: datetime.timedelta | None = None
+    ) -> Sequence[int]:
+        gate = asyncio.Event()
+        self.gates.put_nowait(gate)
+        await gate.wait()
+        return await super().append(entries, lease=lease)
+
+
+async def test_few_do_not_get_a_commit_beside_another_whichever_of_the_two_began_first() -> None:
+    store = Gated()
+    async with journal_of(store) as (journal, _), asyncio.TaskGroup() as group:
+        first = group.create_task(record(journal, b"0"))
+        first_gate = await store.gates.get()
+        for n in range(WORTH_A_SECOND):
+            group.create_task(record(journal, str(n).encode()))
+        second_gate = await store.gates.get()
+        first_gate.set()
+        await first
+        group.create_task(record(journal, b"late"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert store.gates.empty()
+        second_gate.set()
+        (await store.gates.get()).set()
+    assert [len(commit) for commit in store.commits] == [1, WORTH_A_SECOND, 1]
+
+
+async def test_one_who_cannot_be_told_keeps_nobody_from_being_told() -> None:
+    def gone(_: BaseException | None) -> None:
+        raise RuntimeError("the connection is closed")
+
+    store = Store()
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    heard: list[BaseException | None] = []
+    async with journal_of(store) as (journal, _):
+        journal.enter(source="whatsapp", body=b"0", headers={}, told=gone)
+        journal.enter(source="whatsapp", body=b"1", headers={}, told=heard.append)
+    assert heard == [None]
+    assert [str(fault["exception"]) for fault in faults] == ["the connection is closed"]
 
 
 async def test_without_a_database_nobody_is_told_that_it_is_kept() -> None:

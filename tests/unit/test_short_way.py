@@ -73,6 +73,35 @@ def test_what_is_out_of_the_ordinary_is_not_read(data):
     assert plain(data) is None
 
 
+def test_a_sender_s_requests_differ_in_digests_and_lengths():
+    for digest, body in ((b"0a1b", BODY), (b"ffff", b"[]"), (b"0a1b", b"{}")):
+        head = HEAD.replace(b"39", str(len(body)).encode()).replace(
+            b"sha256=00", b"sha256=" + digest
+        )
+        older = b"X-Hub-Signature: sha1=" + digest[::-1] + b"\r\n\r\n"
+        request = plain(head[:-2] + older + body)
+        assert request is not None
+        assert request.body == body
+        assert request.headers["x-hub-signature-256"] == f"sha256={digest.decode()}"
+        assert request.headers["x-hub-signature"] == f"sha1={digest[::-1].decode()}"
+        assert plain(head[:-2] + older + body + b" ") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Note: \0",
+        b"Note: \0\r\nDigest: sha256=ab",
+        b"Note: \0sha256=ab",
+        b"sha256=ab",
+        b"X-Hub-Signature-256: sha256=ab",
+        b"Digest sha256=ab",
+    ],
+)
+def test_nothing_is_taken_for_the_digest_of_another_header(line):
+    assert plain(with_line(line)) is None
+
+
 @given(st.binary(max_size=64), st.integers(0, len(HEAD)))
 def test_whatever_comes_is_read_whole_or_not_at_all(noise, place):
     found = plain(HEAD[:place] + noise + HEAD[place:] + BODY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import PurePath
 from typing import Final, NamedTuple
@@ -40,16 +41,34 @@ class Trace(NamedTuple):
 
     def headers(self) -> dict[str, str]:
         """What every answer carries."""
-        elapsed = f"{self.took() * 1000:.2f}"
-        return {
-            REQUEST_ID: self.request_id,
-            CORRELATION_ID: self.correlation_id,
-            "X-Response-Time-Ms": elapsed,
-            "Server-Timing": f"app;dur={elapsed}",
-            "Server": "waemitter",
-            "X-Content-Type-Options": "nosniff",
-        }
+        return _headers(self.request_id, self.correlation_id, self._elapsed())
 
+    def fields(self) -> str:
+        """The same, as it goes over the wire."""
+        elapsed = self._elapsed()
+        return _FIELDS % (self.request_id, self.correlation_id, elapsed, elapsed)
+
+    def _elapsed(self) -> str:
+        return f"{self.took() * 1000:.2f}"
+
+
+def _headers(request_id: str, correlation_id: str, elapsed: str) -> dict[str, str]:
+    return {
+        REQUEST_ID: request_id,
+        CORRELATION_ID: correlation_id,
+        "X-Response-Time-Ms": elapsed,
+        "Server-Timing": f"app;dur={elapsed}",
+        "Server": "waemitter",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def fields_of(headers: Mapping[str, str]) -> str:
+    """Headers as they go over the wire."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
+_FIELDS: Final = fields_of(_headers("%s", "%s", "%s"))
 
 TRACE: Final = web.RequestKey("trace", Trace)
 

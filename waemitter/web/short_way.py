@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
@@ -31,8 +31,10 @@ LARGEST: Final = 256 * 1024
 # Strict where HTTP is lenient: what two servers in a row could read in two ways is left to aiohttp.
 _START: Final = re.compile(rb"POST (/[!-~]*) HTTP/1\.1")
 _FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e]*)")
-_SHORT: Final = 80
-"""Bytes of a line that is worth remembering: a sender's are the same in all its requests, but for the signature."""
+_DIGEST: Final = re.compile(rb"(sha(?:1|256)=[0-9a-f]+)(?=\r\n|\Z)")
+_CUT: Final = b"\0"  # in no head that is read
+_SHORT: Final = 2048
+"""Bytes of a head that is worth remembering: a sender's are few, but for the digests of the bodies."""
 _UNUSUAL: Final = frozenset(
     {
         *("transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te"),
@@ -54,24 +56,48 @@ class Plain(NamedTuple):
 def plain(data: bytes) -> Plain | None:
     """Read a POST that is all of `data`, and nothing but that; None: it is something else, or not whole."""
     end = data.find(b"\r\n\r\n")
-    start, *lines = data[: max(end, 0)].split(b"\r\n")
-    path = _path(start)
-    if path is None or not lines:
+    parts = _DIGEST.split(data[: max(end, 0)])
+    head = (_known_head if end <= _SHORT else _head)(*parts[::2])
+    if head is None or head.length != len(data) - end - 4:
         return None
-    fields = [_known_field(line) if len(line) <= _SHORT else _field(line) for line in lines]
-    if None in fields:
+    headers = dict(head.headers)
+    for name, digest in zip(head.digests, parts[1::2], strict=True):
+        headers[name] = digest.decode("ascii")
+    return Plain(head.path, headers, data[end + 4 :])
+
+
+class _Head(NamedTuple):
+    """All of a head but its digests, and the names of the headers that have one, in their order."""
+
+    path: str
+    headers: Headers
+    digests: Sequence[str]
+    length: int
+
+
+def _head(*parts: bytes) -> _Head | None:
+    """Read what stands between the digests of a head."""
+    if any(_CUT in part for part in parts):
+        return None
+    start, *lines = _CUT.join(parts).split(b"\r\n")
+    found = _START.fullmatch(start)
+    fields = [_field(line.removesuffix(_CUT)) for line in lines]
+    if found is None or None in fields:
         return None
     headers = dict(cast("list[tuple[str, str]]", fields))
-    body = data[end + 4 :]
+    digests = [name for name, line in zip(headers, lines, strict=False) if line.endswith(_CUT)]
     length = headers.get("content-length", "")
     if (
         len(headers) != len(lines)  # one of them came twice
+        or any(headers[name] for name in digests)  # more than a digest
         or not _LENGTH.fullmatch(length)
-        or int(length) != len(body)
         or not (_UNUSUAL.isdisjoint(headers) or _only_kept_open(headers))
     ):
         return None
-    return Plain(path, headers, body)
+    return _Head(found[1].decode("ascii"), headers, digests, int(length))
+
+
+_known_head = lru_cache(maxsize=1024)(_head)
 
 
 def _field(line: bytes) -> tuple[str, str] | None:
@@ -79,15 +105,6 @@ def _field(line: bytes) -> tuple[str, str] | None:
     if found is None:
         return None
     return found[1].decode("ascii").lower(), found[2].decode("ascii").strip(" ")
-
-
-_known_field = lru_cache(maxsize=256)(_field)
-
-
-@lru_cache(maxsize=16)
-def _path(start: bytes) -> str | None:
-    found = _START.fullmatch(start)
-    return None if found is None else found[1].decode("ascii")
 
 
 def _only_kept_open(headers: Headers) -> bool:

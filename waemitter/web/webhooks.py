@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -20,7 +20,15 @@ from aiohttp import StreamReader, web
 from structlog.contextvars import bound_contextvars
 
 from waemitter.observe.events import Accepted, Events, Rejection
-from waemitter.web.middleware import CORRELATION_ID, REQUEST_ID, Trace, begun, bug, trace_of
+from waemitter.web.middleware import (
+    CORRELATION_ID,
+    REQUEST_ID,
+    Trace,
+    begun,
+    bug,
+    fields_of,
+    trace_of,
+)
 from waemitter.web.problems import problem
 from waemitter.web.short_way import Headers, Reply
 from waemitter.whatsapp import signature
@@ -68,9 +76,14 @@ class Journal(Protocol):
         ...
 
     def enter(
-        self, *, source: str, body: bytes, headers: Mapping[str, str]
-    ) -> asyncio.Future[None]:
-        """What `record` waits for."""
+        self,
+        *,
+        source: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        told: Callable[[BaseException | None], None],
+    ) -> None:
+        """The same, for whoever has nothing to wait with: `told(error)` comes once, later; None is the commit."""
         ...
 
 
@@ -152,24 +165,23 @@ class WebhookReceiver:
             trace = begun(headers.get(_REQUEST_ID), headers.get(_CORRELATION_ID))
             kept = {name: headers[name] for _, name in _JOURNALLED_HEADERS if name in headers}
             kept[_CORRELATION_ID] = trace.correlation_id
-            stored = self._journal.enter(source=SOURCE, body=body, headers=kept)
+            told = partial(self._reply, trace, len(body), reply)
+            self._journal.enter(source=SOURCE, body=body, headers=kept, told=told)
         except Exception:  # noqa: BLE001  the long way meets it too, and says what it is
             return False
-        stored.add_done_callback(partial(self._reply, trace, len(body), reply))
         return True
 
-    def _reply(self, trace: Trace, size: int, reply: Reply, stored: asyncio.Future[None]) -> None:
-        error = asyncio.CancelledError() if stored.cancelled() else stored.exception()
+    def _reply(self, trace: Trace, size: int, reply: Reply, error: BaseException | None) -> None:
         if error is None:
             if not self._accepted:
                 asyncio.get_running_loop().call_soon(self._tell_accepted)
             self._accepted.append(Accepted(size, trace.took(), trace.correlation_id))
-            reply(answer_of(HTTPStatus.OK, trace.headers(), b""))
+            reply(answer_of(HTTPStatus.OK, trace.fields(), b""))
             return
         with bound_contextvars(correlation_id=trace.correlation_id):
             answer = self._refuse(_Rejected("journal_unavailable", error=error))
-        headers = {**answer.headers, **trace.headers()}
-        reply(answer_of(HTTPStatus(answer.status), headers, cast("bytes", answer.body)))
+        fields = fields_of(answer.headers) + trace.fields()
+        reply(answer_of(HTTPStatus(answer.status), fields, cast("bytes", answer.body)))
 
     def _tell_accepted(self) -> None:
         """In one line what one commit let go."""
@@ -249,12 +261,10 @@ class WebhookReceiver:
         return answer
 
 
-def answer_of(status: HTTPStatus, headers: Mapping[str, str], body: bytes) -> bytes:
+def answer_of(status: HTTPStatus, fields: str, body: bytes) -> bytes:
     """An answer as it goes over the wire."""
-    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    length = "" if "Content-Length" in headers else f"Content-Length: {len(body)}\r\n"
-    date = _date(int(time.time()))
-    return f"{_status_line(status)}{fields}{length}Date: {date}\r\n\r\n".encode("latin-1") + body
+    head = f"{_status_line(status)}{fields}Content-Length: {len(body)}\r\nDate: {_date(int(time.time()))}\r\n\r\n"
+    return head.encode("latin-1") + body
 
 
 @lru_cache(maxsize=16)

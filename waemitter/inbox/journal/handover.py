@@ -14,7 +14,7 @@ from typing import Final
 from waemitter.inbox.journal.records import Entry
 from waemitter.inbox.store import Webhook
 
-MOST: Final = 1000
+MOST: Final = 4000
 """Webhooks that wait: what is worked off within a part of their lease."""
 MOST_BYTES: Final = 16 * 1024 * 1024
 FRESH: Final = 0.5

@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import orjson
 
@@ -27,7 +27,30 @@ WORTH_A_SECOND: Final = (
 )
 HOLD_OFF: Final = 1.0  # seconds without a try, once the database was too slow
 
-Waiting = tuple[Entry, asyncio.Future[None]]
+Told: TypeAlias = Callable[[BaseException | None], None]
+"""Hears once that the body is kept (None), or why it is not."""
+
+
+class Waiting:
+    """A body that is not kept yet, and who wants to know."""
+
+    __slots__ = ("_told", "entry")
+
+    def __init__(self, entry: Entry, told: Told) -> None:
+        self.entry = entry
+        self._told: Told | None = told
+
+    def tell(self, error: BaseException | None) -> None:
+        """Only the first word counts."""
+        told, self._told = self._told, None
+        if told is None:
+            return
+        try:
+            told(error)
+        except Exception as bug:  # noqa: BLE001 the others shall hear too
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a webhook's sender could not be told", "exception": bug}
+            )
 
 
 class Store(Protocol):
@@ -78,6 +101,7 @@ class Journal:
         self._handover = handover
         self._waiting: list[Waiting] = []
         self._bytes = 0
+        self._writing = 0  # commits on their way
         self._something: Final = asyncio.Event()
         self._closed = False
         self._newest: int | None = None  # the highest id of the table, as far as is known here
@@ -90,21 +114,29 @@ class Journal:
 
         Raises DatabaseUnreachable or SpoolFull when it is neither: answer 503.
         """
-        await self.enter(source=source, body=body, headers=headers)
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def enter(
-        self, *, source: str, body: bytes, headers: Mapping[str, str]
-    ) -> asyncio.Future[None]:
-        """What `record` waits for. Raises JournalFull."""
+        def told(error: BaseException | None) -> None:
+            if committed.done():  # its sender hung up
+                return
+            if isinstance(error, asyncio.CancelledError):
+                committed.cancel()
+            elif error is not None:
+                committed.set_exception(error)
+            else:
+                committed.set_result(None)
+
+        self.enter(source=source, body=body, headers=headers, told=told)
+        await committed
+
+    def enter(self, *, source: str, body: bytes, headers: Mapping[str, str], told: Told) -> None:
+        """As `record`, for whoever has nothing to wait with; `told` may not raise. Raises JournalFull."""
         if self._closed or self._bytes + len(body) > MOST_BYTES:
             self._failed()
             raise JournalFull("more webhooks are waiting than can be held: Meta will send it again")
-        entry = Entry(source, body, _json(headers))
-        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry, committed))
+        self._waiting.append(Waiting(Entry(source, body, _json(headers)), told))
         self._bytes += len(body)
         self._something.set()
-        return committed
 
     def close(self) -> None:
         """Nothing more will come: `run` ends when all is written."""
@@ -112,32 +144,33 @@ class Journal:
         self._something.set()
 
     async def run(self) -> None:
+        writers_wanted = 2 if self._spool is None else 1  # the spool's order is that of the commits
         async with asyncio.TaskGroup() as appends, asyncio.TaskGroup() as writers:
-            writers.create_task(self._write_on(appends, least=1))
-            if self._spool is None:  # whose order is that of the commits
-                writers.create_task(self._write_on(appends, least=WORTH_A_SECOND))
+            for _ in range(writers_wanted):
+                writers.create_task(self._write_on(appends))
 
-    async def _write_on(self, appends: asyncio.TaskGroup, *, least: int) -> None:
-        """Write what waits, whenever that is `least` bodies."""
+    async def _write_on(self, appends: asyncio.TaskGroup) -> None:
+        """Write what waits: whatever it is while no commit is on its way, and beside one what is worth a second."""
         while self._waiting or not self._closed:
-            if len(self._waiting) < least:
-                if self._closed:
-                    return
+            if len(self._waiting) < (WORTH_A_SECOND if self._writing else 1):
                 self._something.clear()
                 await self._something.wait()
                 continue
             batch = self._next_batch()
+            self._writing += 1
             try:
                 await self._write(batch, appends)
             finally:
-                self._bytes -= sum(len(entry.body) for entry, _ in batch)
-                for _, committed in batch:  # only a cancellation leaves one without its answer
-                    committed.cancel()
+                self._writing -= 1
+                self._something.set()  # the other may be content with less now
+                self._bytes -= sum([len(each.entry.body) for each in batch])
+                for each in batch:  # only a cancellation leaves one without its answer
+                    each.tell(asyncio.CancelledError())
 
     def _next_batch(self) -> list[Waiting]:
         count = size = 0
-        for entry, _ in self._waiting[:LARGEST]:
-            size += len(entry.body)
+        for each in self._waiting[:LARGEST]:
+            size += len(each.entry.body)
             if count and size > LARGEST_BYTES:
                 break
             count += 1
@@ -145,42 +178,36 @@ class Journal:
         return batch
 
     async def _write(self, batch: Sequence[Waiting], appends: asyncio.TaskGroup) -> None:
-        error = await self._taken([entry for entry, _ in batch], appends)
+        error = await self._taken(batch, appends)
         refused = error is not None and not isinstance(error, DatabaseUnreachable | SpoolFull)
         if refused and len(batch) > 1:
             for one in batch:  # what one of them has, the others shall not suffer from
                 await self._write([one], appends)
             return
-        for _, committed in batch:
-            if committed.done():  # its sender hung up
-                continue
-            if error is None:
-                committed.set_result(None)
-            else:
+        for each in batch:
+            if error is not None:
                 self._failed()
-                committed.set_exception(error)
+            each.tell(error)
 
     async def _taken(
-        self, entries: Sequence[Entry], appends: asyncio.TaskGroup
+        self, batch: Sequence[Waiting], appends: asyncio.TaskGroup
     ) -> Exception | None:
         """By the table, else by the spool; the error when by neither."""
         if self._spool is not None and (self.held or not self._spool.empty):
-            return await self._keep(self._spool, entries, after=None)
-        error = await self._append(entries, appends)
-        if error is None:
-            self._written()
-        elif self._spool is not None and isinstance(error, DatabaseUnreachable):
-            return await self._keep(self._spool, entries, after=self._newest)
+            return await self._keep(self._spool, batch, after=None)
+        error = await self._append(batch, appends)
+        if self._spool is not None and isinstance(error, DatabaseUnreachable):
+            return await self._keep(self._spool, batch, after=self._newest)
         return error
 
     async def _append(
-        self, entries: Sequence[Entry], appends: asyncio.TaskGroup
+        self, batch: Sequence[Waiting], appends: asyncio.TaskGroup
     ) -> Exception | None:
         """Commit them; in a task of its own, since the driver waits for a frozen server even when it is told to give up."""
         clock = asyncio.get_running_loop().time
         if clock() < self._next_try:
             return DatabaseUnreachable("the database was too slow a moment ago")
-        task = appends.create_task(self._commit(entries))
+        task = appends.create_task(self._commit(batch))
         try:
             done, _ = await asyncio.wait({task}, timeout=self._patience)
         except asyncio.CancelledError:
@@ -192,7 +219,9 @@ class Journal:
         self._next_try = clock() + HOLD_OFF
         return DatabaseUnreachable("the database is too slow to journal webhooks")
 
-    async def _commit(self, entries: Sequence[Entry]) -> Exception | None:
+    async def _commit(self, batch: Sequence[Waiting]) -> Exception | None:
+        """Who waits is told here, and not where this is waited for: that comes turns of the loop later."""
+        entries = [each.entry for each in batch]
         try:
             if self._spool is not None and self._newest is None:
                 self._newest = await self._store.newest()
@@ -203,17 +232,20 @@ class Journal:
                 self._handover.take(ids, entries)
         except Exception as error:  # noqa: BLE001 whoever sent it is told; the journal goes on
             return error
+        for each in batch:
+            each.tell(None)
+        self._written()
         return None
 
     async def _keep(
-        self, spool: Spool, entries: Sequence[Entry], *, after: int | None
+        self, spool: Spool, batch: Sequence[Waiting], *, after: int | None
     ) -> SpoolFull | None:
         self._failed()
         if spool.empty:
             self._spooling()
         now = time.time()
         try:
-            await spool.append([encode(Spooled(entry, now, after)) for entry in entries])
+            await spool.append([encode(Spooled(each.entry, now, after)) for each in batch])
         except SpoolFull as error:
             return error
         return None
