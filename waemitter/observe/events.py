@@ -7,6 +7,7 @@ by. Routine is `debug`, what happened to a message `info`, what an operator may 
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -302,6 +303,8 @@ class Events(
         error_code: int | None,
     ) -> None:
         """Tell of one status as it came; the ids are those that Meta echoes, so without a look-up."""
+        if error_code is None and not self._log.is_enabled_for(logging.DEBUG):
+            return  # to put together what nobody reads costs, too: there are three for each message
         log = self._log.warning if error_code is not None else self._log.debug
         log(
             "STATUS_HEARD",

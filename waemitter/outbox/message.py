@@ -60,7 +60,7 @@ _CARRIED: Final = re.compile(r"[^|]{1,128}", re.DOTALL).fullmatch
 
 def read_echo(text: str | None) -> Echo | None:
     """The echo at the head of the text; None for another sender's data, or none at all."""
-    found = _ECHO.match(text or "")
+    found = _ECHO.match(text) if text else None
     if found is None:
         return None
     token = int(found[2], 16)

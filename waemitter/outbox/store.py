@@ -193,8 +193,8 @@ class OutboxStore:
         """Within the caller's transaction, so that a status and the end of its webhook are one."""
         if not updates:
             return Applied({}, 0, 0, 0, 0)
-        columns = [list(column) for column in zip(*updates, strict=True)]
-        return applied_of(await connection.fetch(self.APPLY_STATUSES, *columns, True))  # noqa: FBT003
+        told = _told_columns(updates)
+        return applied_of(await connection.fetch(self.APPLY_STATUSES, *told, True))  # noqa: FBT003
 
     async def answered_late(self, settlements: Sequence[Settlement]) -> Applied:
         """What Meta accepted, told by answers whose attempts were over when they were settled."""
@@ -202,9 +202,9 @@ class OutboxStore:
             StatusUpdate(message_id, token, decision.wamid, "sent", None, None, None, None, None)
             for message_id, token, decision in settlements
         ]
-        columns = [list(column) for column in zip(*late, strict=True)]
         with outages():
-            return applied_of(await self._pool.fetch(self.APPLY_STATUSES, *columns, False))  # noqa: FBT003
+            told = _told_columns(late)
+            return applied_of(await self._pool.fetch(self.APPLY_STATUSES, *told, False))  # noqa: FBT003
 
     ENSURE_CHANNEL: Final = """
         insert into waemitter.channels (name, kind, phone_number_id, messages_per_second, pair_seconds, pair_burst, limit_is_set)
@@ -357,6 +357,12 @@ class OutboxStore:
         """Returns the ids for which it was not too late."""
         with outages():
             return [record["id"] for record in await self._pool.fetch(self.CANCEL, sorted(ids))]
+
+
+def _told_columns(updates: Sequence[StatusUpdate]) -> Sequence[Sequence[Any]]:
+    """What no update tells is left out: unnest() fills it up with NULLs."""
+    columns = zip(*updates, strict=True)
+    return [() if column.count(None) == len(column) else column for column in columns]
 
 
 def applied_of(records: Sequence[asyncpg.Record]) -> Applied:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,16 +16,15 @@ class Number(NamedTuple):
 
 def numbers_of(document: dict[str, Any]) -> set[Number]:
     """The numbers of a webhook's body; empty for one that names none, or is of another shape."""
-    return {number for entry in _objects(document.get("entry")) for number in _named(entry)}
-
-
-def _named(entry: dict[str, Any]) -> Iterator[Number]:
-    account = _id(entry.get("id"))
-    for change in _objects(entry.get("changes")):
-        value = change.get("value")
-        metadata = value.get("metadata") if isinstance(value, dict) else None
-        if isinstance(metadata, dict) and (number := _id(metadata.get("phone_number_id"))):
-            yield _number(number, account, _id(metadata.get("display_phone_number")) or "")
+    found = set[Number]()
+    for entry in _objects(document.get("entry")):
+        for change in _objects(entry.get("changes")):
+            value = change.get("value")
+            metadata = value.get("metadata") if isinstance(value, dict) else None
+            if isinstance(metadata, dict) and (number := _id(metadata.get("phone_number_id"))):
+                displayed = _id(metadata.get("display_phone_number")) or ""
+                found.add(_number(number, _id(entry.get("id")), displayed))
+    return found
 
 
 @lru_cache(maxsize=256)  # each webhook names one of a few
