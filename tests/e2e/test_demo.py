@@ -55,6 +55,20 @@ async def test_a_demo_that_is_interrupted_leaves_nothing_running(place: Path):
     assert_nothing_left(place)
 
 
+async def test_a_bench_that_is_told_to_end_leaves_nothing_running(place: Path):
+    environ = without_settings() | {"TMPDIR": str(place)}
+    arguments = ["-m", "waemitter", "bench", "--messages", "1000", "--rate", "10"]
+    async with child("the bench", arguments, environ=environ) as bench:
+        await eventually(
+            lambda: any("waemitter run" in one for one in running_in(place)), within=30
+        )
+
+        bench.signal(signal.SIGTERM)
+
+        assert await bench.process.wait() == 128 + signal.SIGTERM
+    assert_nothing_left(place)
+
+
 def assert_nothing_left(place: Path) -> None:
     assert running_in(place) == []
     assert list(place.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
@@ -126,7 +127,20 @@ def bench(  # noqa: PLR0913 the options of a command
 
 def _run(measuring: Coroutine[Any, Any, T]) -> T:
     with explained(), asyncio.Runner(loop_factory=fastest_loop()) as runner:
-        return runner.run(measuring)
+        return runner.run(_until_told(measuring))
+
+
+async def _until_told(measuring: Coroutine[Any, Any, T]) -> T:
+    """By SIGTERM, as by Ctrl-C, it ends what it has started."""
+    task, mine = asyncio.ensure_future(measuring), asyncio.current_task()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if mine is not None and mine.cancelling():
+            raise  # it was Ctrl-C
+        typer.echo("stopped: nothing is left running", err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
 
 
 def _progress(line: str) -> None:

@@ -106,7 +106,7 @@ class Meta:
             await self._on_the_beat(began, rate)
         else:
             self._flat_out = True
-            while self._idle and self._total:
+            for _ in range(min(len(self._idle), self._total)):
                 self._send(time.perf_counter())
         try:
             async with asyncio.timeout(PATIENCE + self._total / 200):
