@@ -1989,7 +1989,6 @@ declare
   v_most constant integer := 500;  -- rows, about, that one claim may park, re-date, end or resend
   v_least constant integer := 50;  -- looked at together, also when that is more: one by one they would cost far more
 begin
-  perform waemitter.outgrow_plans('waemitter.outbox_messages');
   select b.tat, waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
          c.paused_until, coalesce(c.unconfirmed_policy, claim_messages.policy),
          c.statuses_seen_at is not null, c.kind = 'chatwoot',
@@ -2244,6 +2243,9 @@ begin
   not_before := extract(epoch from v_not_before);
   rate := v_rate;
   lost := v_lost; resent := v_resent_n; held := v_held_n;
+  if v_taken >= 20 then  -- for the next one: a message that comes alone shall not wait for it
+    perform waemitter.outgrow_plans('waemitter.outbox_messages');
+  end if;
   perform set_config('waemitter.quiet', '', true);
   return next;
 end $$;
