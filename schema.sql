@@ -2243,9 +2243,6 @@ begin
   not_before := extract(epoch from v_not_before);
   rate := v_rate;
   lost := v_lost; resent := v_resent_n; held := v_held_n;
-  if v_taken >= 20 then  -- for the next one: a message that comes alone shall not wait for it
-    perform waemitter.outgrow_plans('waemitter.outbox_messages');
-  end if;
   perform set_config('waemitter.quiet', '', true);
   return next;
 end $$;
@@ -3793,7 +3790,6 @@ declare
   r record; b waemitter.message_buffer; v_now timestamptz := clock_timestamp(); v_closes timestamptz; v_known timestamptz;
   v_ring boolean := false; v_size integer; v_close boolean; v_direct boolean;
 begin
-  perform waemitter.outgrow_plans('waemitter.inbound_messages');
   perform set_config('waemitter.quiet', 'on', true);
   perform from waemitter.conversations v where v.id in (
     select i.conversation_id from waemitter.inbound_messages i where i.id = any (message_ids)) order by v.id for no key update;

@@ -122,6 +122,24 @@ async def test_finished_rows_cost_nothing_even_to_plans_made_while_the_table_was
             assert touched <= PAGES_A_ROW, statement
 
 
+async def test_a_few_at_a_time_do_not_cost_the_whole_queue_after_plans_for_an_empty_table(
+    outbox: Outbox,
+) -> None:
+    """As a number's limit hands them out: no claim is large."""
+    few = CLAIM.replace("'default', 100", "'default', 10")
+    async with outbox.pool.acquire() as connection:
+        await connection.execute(
+            "alter table waemitter.outbox_messages set (autovacuum_enabled = off)"
+        )
+        await connection.execute("vacuum analyze waemitter.outbox_messages")
+        await connection.fetch(few)
+        await connection.execute(QUEUED, 1)
+        await connection.fetch(few)
+        await connection.execute(QUEUED, 20000)
+        costs = [await pages(connection, few) for _ in range(2)]
+    assert max(costs) <= PAGES_A_ROW
+
+
 async def test_a_long_lane_at_the_head_costs_a_claim_what_it_parks_and_not_its_length(
     outbox: Outbox,
 ) -> None:
