@@ -21,6 +21,7 @@ from waemitter.daemon.serving import Receiver
 from waemitter.daemon.shared import BUFFERS, DASHBOARD, EVENTS, INBOX, JOBS, OUTBOX, Shared, secret
 from waemitter.daemon.turning import Turns
 from waemitter.db import schema
+from waemitter.db.at_hand import at_hand
 from waemitter.db.pool import Pool, connect_listener, open_pool
 from waemitter.db.snapshots import SnapshotWatch
 from waemitter.errors import DatabaseUnreachable, WaemitterError
@@ -62,6 +63,7 @@ async def run_daemon(
     with stop.on_signals():
         async with (
             open_pool(dsn, size=settings.database.pool_size, at_once=False) as pool,
+            at_hand(pool) as kept,
             open_session(connections=settings.outbox.concurrency + AT_ONCE) as session,
         ):
             circuits = Circuits(observer=events, clock=time.monotonic)
@@ -70,7 +72,7 @@ async def run_daemon(
                 settings, pool=pool, session=session, circuits=circuits, events=events
             ) as agents:
                 shared = Shared(
-                    settings, events, metrics, pool, session, doorbell, stop, circuits, agents
+                    settings, events, metrics, pool, kept, session, doorbell, stop, circuits, agents
                 )
                 return await _Daemon(shared, started, apply_schema=apply_schema).run()
 

@@ -35,7 +35,7 @@ class Senders:
     def __init__(self, shared: Shared) -> None:
         self.drained = asyncio.Event()
         self._shared = shared
-        self._outbox = OutboxStore(shared.pool)
+        self._outbox = OutboxStore(shared.pool, at_hand=shared.at_hand)
         self._channels = ChannelStore(shared.pool)
         self._permissions = PermissionStore(shared.pool)
         self._gears = Gears(

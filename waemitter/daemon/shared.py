@@ -10,6 +10,7 @@ from typing import Final
 import aiohttp
 import asyncpg
 
+from waemitter.db.at_hand import AtHand
 from waemitter.observe.events import Events
 from waemitter.observe.metrics import Metrics
 from waemitter.runtime.circuits import Circuits
@@ -35,6 +36,7 @@ class Shared:
     events: Events
     metrics: Metrics
     pool: asyncpg.Pool[asyncpg.Record]
+    at_hand: AtHand
     session: aiohttp.ClientSession
     doorbell: Doorbell
     stop: Stop

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from waemitter.db.at_hand import AtHand
 from waemitter.db.pool import outages
 from waemitter.observe.events import StatusResult
 from waemitter.observe.outbox_events import Resolution
@@ -118,8 +119,12 @@ class Chosen(NamedTuple):
 
 
 class OutboxStore:
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], *, at_hand: AtHand | None = None
+    ) -> None:
+        """`at_hand`: what a claim is asked for through; else the pool."""
         self._pool = pool
+        self._at_hand = at_hand or pool
 
     CLAIM: Final = """
         select message_id as id, token, recipient, message_type, payload, attempt as number, max_attempts, correlation_id,
@@ -140,7 +145,7 @@ class OutboxStore:
         retries: int,
     ) -> Claimed:
         with outages():
-            records = await self._pool.fetch(
+            records = await self._at_hand.fetch(
                 self.CLAIM, channel, limit, lease, horizon, grace, policy, retries
             )
         told = records.pop()  # the last row has no message, it tells how things stand
