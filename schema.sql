@@ -1982,11 +1982,13 @@ declare
   v_take bigint[]; v_due timestamptz[]; v_park bigint[]; v_sending bigint[]; v_unconfirmed bigint[]; v_expired bigint[]; v_n integer;
   v_ended bigint[] := '{}'; v_next timestamptz; v_first timestamptz; v_lost integer := 0; v_taken integer := 0;
   v_not_before timestamptz; v_held bigint[]; v_held_n integer := 0; v_resent_n integer := 0;
-  v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer; v_waiting integer; v_moved integer;
+  v_simple boolean := true; v_retried boolean; v_orphans bigint[]; v_gone bigint[]; v_n_lost integer; v_again integer;
+  v_waiting integer; v_moved integer;
   v_held_templates boolean; v_suppressions boolean; v_campaigns boolean; v_barred bigint[]; v_barriers text[]; v_paced integer;
   v_pair interval; v_pair_credit interval; v_pairs boolean; v_addresses text[]; v_debts timestamptz[];
   v_wait bigint[]; v_wait_until timestamptz[]; v_low timestamptz; v_low_priority smallint; v_lowest smallint; v_since timestamptz;
   v_most constant integer := 500;  -- rows, about, that one claim may park, re-date, end or resend
+  v_few constant integer := 8;
   v_least constant integer := 50;  -- looked at together, also when that is more: one by one they would cost far more
 begin
   select b.tat, waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),
@@ -2036,95 +2038,128 @@ begin
     v_since := case when v_priority < v_low_priority then '-infinity' else v_low end;
     v_scan := least(v_left, greatest(v_most - v_tidied, v_least));
     while v_left > 0 and v_tidied < v_most loop
-      with due as materialized (
-        select o.id, o.lane, o.status, o.available_at, o.claimed_at is not null as started, o.expires_at,
-          case when v_pair is not null and o.lane <> '' then waemitter.address(o.recipient) end as address,
-          coalesce(
-            case when v_suppressions and exists (select from waemitter.suppressions s
-                where s.address = waemitter.address(o.recipient) and coalesce(s.channel, v_channel) = v_channel
-                  and waemitter.opt_out_concerns(s.scope, v_channel, o.category, o.message_type, o.payload))
-              then 'suppressed' end,
-            case when v_campaigns and o.campaign_id is not null then (
-              select case when c.status = 'cancelled' then c.status
-                          when c.status in ('running', 'completed') or (c.status = 'scheduled' and c.starts_at <= v_now) then
-                            case when waemitter.awake(v_now, o.time_zone, c.quiet_from, c.quiet_until) > v_now then 'quiet' end
-                          else 'campaign:' || c.id end
-              from waemitter.campaigns c where c.id = o.campaign_id) end,
-            case when v_held_templates and o.message_type = 'template' then (
-              select 'template:' || h.template from waemitter.held_templates h
-              where h.channel = v_channel and h.template in ('', o.payload #>> '{template,name}')
-                and h.language in ('', coalesce(o.payload #>> '{template,language,code}', ''))
-                and (h.until is null or h.until > v_now) limit 1) end,
-            case when v_campaigns and o.campaign_id is not null and o.due_at is null and o.claimed_at is null then (
-              select 'cap' from waemitter.campaigns c
-              where c.id = o.campaign_id and c.messages_per_second is not null) end) as barrier
-        from waemitter.outbox_messages o
-        where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
-          and o.available_at >= v_since and o.available_at <= v_now
-        order by o.available_at, o.id limit v_scan),
-      checked as materialized (
-        select d.id, d.available_at, d.started, d.lane, d.address, d.lane <> '' and (
-          exists (select from waemitter.outbox_messages b
-                  where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
-                    and (b.claimed_at is null)::integer = 0 and b.id <> d.id and (b.hold is null or b.hold in ('lane', 'pair'))
-                    and (not d.started or b.status <> 'queued' or b.id < d.id))
-          or (not d.started and
+      -- An idle daemon is woken for a few rows that nothing stands in the way of. To see that takes a third of the look at everything
+      -- that might, which is long however few the rows. As few as they are, no exists(): it may be planned as a hash of a whole table.
+      if v_simple then
+        select coalesce(bool_and(d.free), true) and count(*) <= least(v_left, v_few) and count(*) = count(distinct d.address),
+               coalesce(array_agg(d.id order by d.available_at, d.id), '{}'), array_agg(d.available_at order by d.available_at, d.id),
+               count(*)
+          into v_simple, v_take, v_due, v_n
+          from (
+            select o.id, o.available_at, waemitter.address(o.recipient) as address,
+              o.status = 'queued' and o.claimed_at is null and o.token is null and o.hold is null
+              and (o.expires_at is null or o.expires_at > v_now)
+              and (o.campaign_id is null or not v_campaigns) and (o.message_type <> 'template' or not v_held_templates)
+              and (not v_suppressions or (
+                  select true from waemitter.suppressions s where s.address = waemitter.address(o.recipient) limit 1) is null)
+              and (o.lane = '' or (
+                  select true from waemitter.outbox_messages b
+                  where b.channel = v_channel and b.lane = o.lane and b.lane <> '' and b.available_at is not null and b.id <> o.id
+                  limit 1) is null)
+              and (o.lane = '' or v_pair is null or (
+                  select true from waemitter.outbox_messages l
+                  where l.channel = v_channel and waemitter.address(l.recipient) = waemitter.address(o.recipient)
+                    and l.available_at is null and l.lane <> '' and l.claimed_at > v_now - lease - v_pair
+                  limit 1) is null)
+              and (o.lane = '' or not v_pairs or (
+                  select true from waemitter.outbox_pairs p
+                  where p.channel = v_channel and p.address = waemitter.address(o.recipient)) is null) as free
+            from waemitter.outbox_messages o
+            where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
+              and o.available_at >= v_since and o.available_at <= v_now
+            order by o.available_at, o.id limit v_few + 1 for no key update of o skip locked) d;
+      end if;
+      if not v_simple then
+        with due as materialized (
+          select o.id, o.lane, o.status, o.available_at, o.claimed_at is not null as started, o.expires_at,
+            case when v_pair is not null and o.lane <> '' then waemitter.address(o.recipient) end as address,
+            coalesce(
+              case when v_suppressions and exists (select from waemitter.suppressions s
+                  where s.address = waemitter.address(o.recipient) and coalesce(s.channel, v_channel) = v_channel
+                    and waemitter.opt_out_concerns(s.scope, v_channel, o.category, o.message_type, o.payload))
+                then 'suppressed' end,
+              case when v_campaigns and o.campaign_id is not null then (
+                select case when c.status = 'cancelled' then c.status
+                            when c.status in ('running', 'completed') or (c.status = 'scheduled' and c.starts_at <= v_now) then
+                              case when waemitter.awake(v_now, o.time_zone, c.quiet_from, c.quiet_until) > v_now then 'quiet' end
+                            else 'campaign:' || c.id end
+                from waemitter.campaigns c where c.id = o.campaign_id) end,
+              case when v_held_templates and o.message_type = 'template' then (
+                select 'template:' || h.template from waemitter.held_templates h
+                where h.channel = v_channel and h.template in ('', o.payload #>> '{template,name}')
+                  and h.language in ('', coalesce(o.payload #>> '{template,language,code}', ''))
+                  and (h.until is null or h.until > v_now) limit 1) end,
+              case when v_campaigns and o.campaign_id is not null and o.due_at is null and o.claimed_at is null then (
+                select 'cap' from waemitter.campaigns c
+                where c.id = o.campaign_id and c.messages_per_second is not null) end) as barrier
+          from waemitter.outbox_messages o
+          where o.channel = v_channel and o.priority = v_priority and o.available_at is not null
+            and o.available_at >= v_since and o.available_at <= v_now
+          order by o.available_at, o.id limit v_scan),
+        checked as materialized (
+          select d.id, d.available_at, d.started, d.lane, d.address, d.lane <> '' and (
             exists (select from waemitter.outbox_messages b
-                  where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
-                    and (b.claimed_at is null)::integer = 1 and b.id < d.id
-                    and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))) as blocked
-        from due d where d.status = 'queued' and d.barrier is null and (d.expires_at is null or d.expires_at > v_now)),
-      paired as materialized (  -- debt: when what was sent to the recipient is paid for; nth of several in this claim
-        select c.id, c.available_at, c.address, coalesce(p.tat, l.tat) as debt, p.blocked_until,
-          row_number() over (partition by c.address order by c.available_at, c.id) as nth,
-          count(*) over (partition by c.address) as many
-        from checked c
-        left join lateral (select p.tat, p.blocked_until from waemitter.outbox_pairs p
-          where v_pairs and p.channel = v_channel and p.address = c.address) p on true
-        left join lateral (select coalesce(l.sent_at, l.claimed_at + horizon) + v_pair as tat from waemitter.outbox_messages l
-          where p.tat is null and l.channel = v_channel and waemitter.address(l.recipient) = c.address
-            and l.available_at is null and l.lane <> '' and l.claimed_at > v_now - lease - v_pair
-            and coalesce(l.sent_at, l.claimed_at + horizon) > v_now - v_pair
-          order by l.claimed_at desc limit 1) l on true
-        where not c.blocked),
-      timed as materialized (
-        select p.id, p.available_at, p.address, p.debt, p.debt is not null or p.many > 1 as indebted,
-          case when p.address is not null then greatest(p.blocked_until,
-            case when p.nth = 1 then p.debt else greatest(p.debt, v_now) + (p.nth - 1) * v_pair end - v_pair_credit) end as ready_at
-        from paired p),
-      take as materialized (  -- limited behind the lock: rows that others have locked make room for the next
-        select o.id, c.available_at as due, o.token is not null as retried, c.address, c.debt, c.indebted
-        from timed c join waemitter.outbox_messages o on o.id = c.id
-        where (c.ready_at is null or c.ready_at <= v_now) and o.status = 'queued' and o.available_at <= v_now
-        order by c.available_at, o.id limit v_left for no key update of o skip locked),
-      -- a row is parked only while the one it waits for is locked by us: whoever ends that one will see it parked
-      park as materialized (
-        select c.id, b.hold = 'lane' as orphan
-        from checked c join waemitter.outbox_messages o on o.id = c.id cross join lateral (
-          select b.id, b.hold from waemitter.outbox_messages b
-          where b.channel = v_channel and b.lane = c.lane and b.lane <> '' and b.available_at is not null and b.id <> c.id
-            and (b.hold is null or b.hold in ('lane', 'pair'))
-            and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))
-          order by (b.claimed_at is null)::integer, b.id limit 1 for no key update skip locked) b
-        where c.blocked and o.status = 'queued' and o.available_at <= v_now for no key update of o skip locked)
-      select array(select id from take), array(select due from take), (select bool_or(retried) from take),
-             array(select id from park), array(select id from park where orphan),
-             array(select id from due where status = 'sending'), array(select id from due where status = 'unconfirmed'),
-             array(select id from due where status = 'queued' and expires_at <= v_now),
-             array(select id from due where status = 'queued' and barrier is not null
-                                        and (expires_at is null or expires_at > v_now)),
-             array(select barrier from due where status = 'queued' and barrier is not null
-                                             and (expires_at is null or expires_at > v_now)),
-             -- a twentieth more: one that travels faster than those before it must not arrive too early
-             array(select id from timed where ready_at > v_now),
-             array(select ready_at + v_pair / 20 from timed where ready_at > v_now),
-             array(select address from take where address is not null and indebted),
-             array(select debt from take where address is not null and indebted),
-             (select count(*) from due)
-        into v_take, v_due, v_retried, v_park, v_orphans, v_sending, v_unconfirmed, v_expired, v_barred, v_barriers,
-             v_wait, v_wait_until, v_addresses, v_debts, v_n;
+                    where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
+                      and (b.claimed_at is null)::integer = 0 and b.id <> d.id and (b.hold is null or b.hold in ('lane', 'pair'))
+                      and (not d.started or b.status <> 'queued' or b.id < d.id))
+            or (not d.started and
+              exists (select from waemitter.outbox_messages b
+                    where b.channel = v_channel and b.lane = d.lane and b.lane <> '' and b.available_at is not null
+                      and (b.claimed_at is null)::integer = 1 and b.id < d.id
+                      and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))) as blocked
+          from due d where d.status = 'queued' and d.barrier is null and (d.expires_at is null or d.expires_at > v_now)),
+        paired as materialized (  -- debt: when what was sent to the recipient is paid for; nth of several in this claim
+          select c.id, c.available_at, c.address, coalesce(p.tat, l.tat) as debt, p.blocked_until,
+            row_number() over (partition by c.address order by c.available_at, c.id) as nth,
+            count(*) over (partition by c.address) as many
+          from checked c
+          left join lateral (select p.tat, p.blocked_until from waemitter.outbox_pairs p
+            where v_pairs and p.channel = v_channel and p.address = c.address) p on true
+          left join lateral (select coalesce(l.sent_at, l.claimed_at + horizon) + v_pair as tat from waemitter.outbox_messages l
+            where p.tat is null and l.channel = v_channel and waemitter.address(l.recipient) = c.address
+              and l.available_at is null and l.lane <> '' and l.claimed_at > v_now - lease - v_pair
+              and coalesce(l.sent_at, l.claimed_at + horizon) > v_now - v_pair
+            order by l.claimed_at desc limit 1) l on true
+          where not c.blocked),
+        timed as materialized (
+          select p.id, p.available_at, p.address, p.debt, p.debt is not null or p.many > 1 as indebted,
+            case when p.address is not null then greatest(p.blocked_until,
+              case when p.nth = 1 then p.debt else greatest(p.debt, v_now) + (p.nth - 1) * v_pair end - v_pair_credit) end as ready_at
+          from paired p),
+        take as materialized (  -- limited behind the lock: rows that others have locked make room for the next
+          select o.id, c.available_at as due, o.token is not null as retried, c.address, c.debt, c.indebted
+          from timed c join waemitter.outbox_messages o on o.id = c.id
+          where (c.ready_at is null or c.ready_at <= v_now) and o.status = 'queued' and o.available_at <= v_now
+          order by c.available_at, o.id limit v_left for no key update of o skip locked),
+        -- a row is parked only while the one it waits for is locked by us: whoever ends that one will see it parked
+        park as materialized (
+          select c.id, b.hold = 'lane' as orphan
+          from checked c join waemitter.outbox_messages o on o.id = c.id cross join lateral (
+            select b.id, b.hold from waemitter.outbox_messages b
+            where b.channel = v_channel and b.lane = c.lane and b.lane <> '' and b.available_at is not null and b.id <> c.id
+              and (b.hold is null or b.hold in ('lane', 'pair'))
+              and (b.claimed_at is not null or (not c.started and b.id < c.id and (b.available_at <= v_now or b.hold in ('lane', 'pair'))))
+            order by (b.claimed_at is null)::integer, b.id limit 1 for no key update skip locked) b
+          where c.blocked and o.status = 'queued' and o.available_at <= v_now for no key update of o skip locked)
+        select array(select id from take), array(select due from take), (select bool_or(retried) from take),
+               array(select id from park), array(select id from park where orphan),
+               array(select id from due where status = 'sending'), array(select id from due where status = 'unconfirmed'),
+               array(select id from due where status = 'queued' and expires_at <= v_now),
+               array(select id from due where status = 'queued' and barrier is not null
+                                          and (expires_at is null or expires_at > v_now)),
+               array(select barrier from due where status = 'queued' and barrier is not null
+                                               and (expires_at is null or expires_at > v_now)),
+               -- a twentieth more: one that travels faster than those before it must not arrive too early
+               array(select id from timed where ready_at > v_now),
+               array(select ready_at + v_pair / 20 from timed where ready_at > v_now),
+               array(select address from take where address is not null and indebted),
+               array(select debt from take where address is not null and indebted),
+               (select count(*) from due)
+          into v_take, v_due, v_retried, v_park, v_orphans, v_sending, v_unconfirmed, v_expired, v_barred, v_barriers,
+               v_wait, v_wait_until, v_addresses, v_debts, v_n;
+      end if;
       v_again := 0;
-      v_moved := cardinality(v_park);
+      v_moved := coalesce(cardinality(v_park), 0);
 
       if cardinality(v_take) > 0 then
         if v_retried then

@@ -27,6 +27,12 @@ QUEUED: Final = """
     insert into waemitter.outbox_messages (recipient, message_type, payload)
     select '+1415' || n, 'text', '{"text": {"body": "Hello"}}' from generate_series(1, $1::integer) n
 """
+STRANGERS: Final = """
+    with opted_out as (
+      insert into waemitter.suppressions (address, reason) select '1900' || n, 'STOP' from generate_series(1, 20000) n)
+    insert into waemitter.outbox_pairs (channel, address, tat)
+      select 'default', '1900' || n, clock_timestamp() from generate_series(1, 20000) n
+"""
 CLAIM: Final = """
     explain (analyze, buffers, format json)
     select * from waemitter.claim_messages('default', 100, '15 s', '0.2 s', '60 s', 'retry', 5)
@@ -120,6 +126,29 @@ async def test_finished_rows_cost_nothing_even_to_plans_made_while_the_table_was
         for statement, touched in cost.items():
             assert touched <= 3 * alone[statement], statement
             assert touched <= PAGES_A_ROW, statement
+
+
+async def test_one_message_costs_no_more_beside_finished_ones_even_with_plans_made_before_them(
+    outbox: Outbox,
+) -> None:
+    """As an idle daemon claims it, with all that may stand in its way in use."""
+    await outbox.channel(pair_seconds=6.0)
+    await outbox.pool.execute(STRANGERS)
+    async with outbox.pool.acquire() as connection:
+        await connection.execute(
+            "alter table waemitter.outbox_messages set (autovacuum_enabled = off)"
+        )
+        await connection.execute("vacuum analyze waemitter.outbox_messages")
+        await connection.fetch(CLAIM)
+        await connection.execute(QUEUED, 1)
+        await connection.fetch(CLAIM)
+        await connection.execute(FINISHED)
+        await connection.fetch(CLAIM)  # once, whatever the many have changed is read anew
+        costs = []
+        for recipient in ("+18005550001", "+18005550002"):
+            await outbox.put(recipient=recipient, ordering_key=None)
+            costs.append(BATCH * await pages(connection, CLAIM))
+    assert max(costs) <= 2 * PAGES_A_ROW
 
 
 async def test_a_few_at_a_time_do_not_cost_the_whole_queue_after_plans_for_an_empty_table(
