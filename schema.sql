@@ -1942,14 +1942,19 @@ end $$;
 -- ---------------------------------------------------------------------------------------------------------------------
 -- What the daemon calls.
 
--- Each session keeps its plans, and those that were made while a table was all but empty (and an ANALYZE had said so) read it from
--- end to end, up to the next ANALYZE. So they are made anew once `grown` is four times as large as it was then.
+-- Each session keeps its plans, and one that was made while a table was all but empty is a bad one for a full table: it reads the
+-- table from end to end, or the wrong one of two indexes that were as small. The next ANALYZE comes in a minute at best. So plans are
+-- made anew once `grown` is four times as large as it was then, is far smaller, or was truncated (its file is another one).
 create or replace function waemitter.outgrow_plans(grown regclass) returns void language plpgsql as $$
-declare v_size bigint := pg_relation_size(grown); v_known text := 'waemitter.planned_' || grown::oid;
+declare
+  v_size bigint := greatest(pg_relation_size(grown), 32768);
+  v_file text := pg_relation_filenode(grown);
+  v_known text := 'waemitter.planned_' || grown::oid;
+  v_then text[] := string_to_array(nullif(current_setting(v_known, true), ''), ' ');
 begin
-  if v_size > coalesce(nullif(current_setting(v_known, true), '')::bigint, 0) then
+  if v_then is null or v_then[1] <> v_file or v_size not between v_then[2]::bigint / 16 and v_then[2]::bigint * 4 then
     discard plans;
-    perform set_config(v_known, (4 * greatest(v_size, 32768))::text, false);
+    perform set_config(v_known, v_file || ' ' || v_size, false);
   end if;
 end $$;
 
@@ -2278,6 +2283,10 @@ begin
   not_before := extract(epoch from v_not_before);
   rate := v_rate;
   lost := v_lost; resent := v_resent_n; held := v_held_n;
+  -- for the next claim; a quick one, of a message that comes alone above all, does not wait for it
+  if v_taken = 0 or clock_timestamp() - v_now > interval '5 milliseconds' then
+    perform waemitter.outgrow_plans('waemitter.outbox_messages');
+  end if;
   perform set_config('waemitter.quiet', '', true);
   return next;
 end $$;

@@ -159,6 +159,13 @@ MUTANTS: Final = (
         ("tests/integration/test_turn_plans.py", "-k", "end_to_end"),
     ),
     Mutant(
+        "a slow claim does not look at its plans",
+        "schema.sql",
+        "  if v_taken = 0 or clock_timestamp() - v_now > interval '5 milliseconds' then",
+        "  if false then",
+        ("tests/integration/test_outbox_plans.py", "-k", "few_at_a_time"),
+    ),
+    Mutant(
         "an answer that never ends is waited for",
         "waemitter/whatsapp/wire.py",
         "                transport.abort()",

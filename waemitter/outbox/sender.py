@@ -163,11 +163,12 @@ class Sender:
         ]
         self._tell_claim(claimed, asked_at)
         saturated = not self._limited and len(rows) >= limit
-        self._gears.claimed(len(rows), saturated=saturated)
+        not_before = 0.0 if claimed.not_before is None else claimed.not_before - claimed.clock
+        self._gears.claimed(len(rows), saturated=saturated, again_in=not_before)
         return Claim(
             rows,
             next_due=None if claimed.next_due is None else claimed.next_due - claimed.clock,
-            not_before=0.0 if claimed.not_before is None else claimed.not_before - claimed.clock,
+            not_before=not_before,
         )
 
     async def _in_window(self, attempts: list[Attempt]) -> list[Attempt]:

@@ -65,10 +65,13 @@ class Gears:
         self._unsettled = True  # silent rows may be left behind: at the start, who knows
         doorbell.watch(self._told)
 
-    def claimed(self, rows: int, *, saturated: bool) -> None:
-        """A claim brought `rows`; saturated: the daemon could not take all that was due."""
+    def claimed(self, rows: int, *, saturated: bool, again_in: float = 0.0) -> None:
+        """A claim brought `rows`; saturated: the daemon could not take all that was due.
+
+        `again_in`: seconds until the next claim, whose slots come then: so long it is no sign of quiet that there is none.
+        """
         if rows:
-            self._last_row = self._clock()
+            self._last_row = self._clock() + min(again_in, LOOK_EVERY)
             self._saturated = saturated
             self._count(rows)
 
