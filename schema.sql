@@ -1993,7 +1993,7 @@ declare
   v_pair interval; v_pair_credit interval; v_pairs boolean; v_addresses text[]; v_debts timestamptz[];
   v_wait bigint[]; v_wait_until timestamptz[]; v_low timestamptz; v_low_priority smallint; v_lowest smallint; v_since timestamptz;
   v_most constant integer := 500;  -- rows, about, that one claim may park, re-date, end or resend
-  v_few constant integer := 8;
+  v_few constant integer := 8;  -- rows at the most that are looked at in the simple way
   v_least constant integer := 50;  -- looked at together, also when that is more: one by one they would cost far more
 begin
   select b.tat, waemitter.send_rate(c.messages_per_second, c.throttle, c.throttled_at, b.inbound, b.inbound_at, clock_timestamp()),

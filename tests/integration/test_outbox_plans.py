@@ -189,7 +189,7 @@ async def put_one_by_one(connection: Connection, count: int) -> None:
 
 
 async def costs_of_claims(connection: Connection, claims: int) -> list[float]:
-    """Pages, of which a claim of up to 16 rows may touch BATCH times as many as a row."""
+    """Hundredths of the pages that each claim of up to 16 rows touched: pages() divides by BATCH."""
     costs = []
     for _ in range(claims):
         await connection.execute("update waemitter.channel_buckets set tat = '-infinity'")

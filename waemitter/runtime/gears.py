@@ -68,7 +68,7 @@ class Gears:
     def claimed(self, rows: int, *, saturated: bool, again_in: float = 0.0) -> None:
         """A claim brought `rows`; saturated: the daemon could not take all that was due.
 
-        `again_in`: seconds until the next claim, whose slots come then: so long it is no sign of quiet that there is none.
+        `again_in`: seconds until the next claim, which has to wait for its slots: that nothing comes before is no sign of quiet.
         """
         if rows:
             self._last_row = self._clock() + min(again_in, LOOK_EVERY)
